@@ -1,0 +1,204 @@
+//! Page tokens: where a page ended, sealed so that only this service's own tokens for the same question are taken back.
+//!
+//! A token is base64url of a version byte, the cursor's id and sort value, and half an HMAC-SHA256 over those and over what the list
+//! was asked: RPC, caller and query.
+
+use crate::fields::Fields;
+use coffer_domain::{
+    caller::Principal,
+    id::ClusterId,
+    page::{Cursor, PageRequest},
+};
+use data_encoding::BASE64URL_NOPAD;
+use ring::{constant_time, digest, hmac};
+use uuid::Uuid;
+
+/// Form of the tokens made here; others are refused.
+const VERSION: u8 = 1;
+
+/// Bytes of the HMAC that a token carries.
+const TAG_BYTES: usize = 16;
+
+/// Most characters of a token: a sort value has at most 255 bytes.
+const MAX_TOKEN_CHARS: usize = 1_024;
+
+/// Makes and reads the tokens of one metadata database.
+#[derive(Debug, Clone)]
+pub(crate) struct Tokens {
+    key: hmac::Key,
+}
+
+/// What a token is bound to.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Binding([u8; 32]);
+
+/// The numbers of a list request.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Asked<'a> {
+    /// `page_size`.
+    pub(crate) size: i32,
+    /// `skip`; 0 where the RPC has none.
+    pub(crate) skip: i32,
+    /// `page_token`.
+    pub(crate) token: &'a str,
+}
+
+impl Binding {
+    /// Binds to an RPC, its caller, and `query`: the encoded request without `page_size` and `page_token`.
+    pub(crate) fn new(method: &str, principal: &Principal, query: &[u8]) -> Self {
+        let mut context = digest::Context::new(&digest::SHA256);
+        for part in [method.as_bytes(), principal.scope().as_bytes(), query] {
+            context.update(&(part.len() as u64).to_be_bytes());
+            context.update(part);
+        }
+        let mut bytes = [0; 32];
+        bytes.copy_from_slice(context.finish().as_ref());
+        Self(bytes)
+    }
+}
+
+impl Tokens {
+    /// Tokens of a metadata database: the same on each of its nodes and after each restart.
+    pub(crate) fn new(cluster: ClusterId) -> Self {
+        let cluster = hmac::Key::new(hmac::HMAC_SHA256, cluster.uuid().as_bytes());
+        Self { key: hmac::Key::new(hmac::HMAC_SHA256, hmac::sign(&cluster, b"coffer.v1 page token").as_ref()) }
+    }
+
+    /// The token of a page that ended at `cursor`.
+    pub(crate) fn seal(&self, cursor: &Cursor, binding: &Binding) -> String {
+        let mut token = vec![VERSION];
+        token.extend_from_slice(cursor.id.as_bytes());
+        token.extend_from_slice(cursor.value.as_bytes());
+        let tag = self.tag(&token, binding);
+        token.extend_from_slice(&tag);
+        BASE64URL_NOPAD.encode(&token)
+    }
+
+    /// `next_page_token`: empty on the last page.
+    pub(crate) fn next(&self, cursor: Option<&Cursor>, binding: &Binding) -> String {
+        cursor.map(|cursor| self.seal(cursor, binding)).unwrap_or_default()
+    }
+
+    /// The page that is asked for. `skip` applies to the first page; a token says where the one before ended.
+    pub(crate) fn request(&self, asked: Asked<'_>, binding: &Binding, fields: &mut Fields) -> Option<PageRequest> {
+        let Asked { size, skip, token } = asked;
+        let size = fields.absorb(PageRequest::new(size, 0, None));
+        let skip = fields.absorb(PageRequest::new(0, skip, None));
+        let after = match token {
+            "" => Some(None),
+            token => fields.take(
+                "page_token",
+                self.open(token, binding).map(Some).ok_or("is not the next_page_token of this list; only page_size may differ"),
+            ),
+        };
+        let (size, skip, after) = (size?.size, skip?.skip, after?);
+        Some(PageRequest { size, skip: if after.is_some() { 0 } else { skip }, after })
+    }
+
+    fn open(&self, token: &str, binding: &Binding) -> Option<Cursor> {
+        if token.len() > MAX_TOKEN_CHARS {
+            return None;
+        }
+        let bytes = BASE64URL_NOPAD.decode(token.as_bytes()).ok()?;
+        let (sealed, tag) = bytes.split_at_checked(bytes.len().checked_sub(TAG_BYTES)?)?;
+        constant_time::verify_slices_are_equal(tag, &self.tag(sealed, binding)).ok()?;
+        let (version, rest) = sealed.split_first()?;
+        let (id, value) = rest.split_at_checked(16)?;
+        if *version != VERSION {
+            return None;
+        }
+        Some(Cursor { value: String::from_utf8(value.to_vec()).ok()?, id: Uuid::from_slice(id).ok()? })
+    }
+
+    fn tag(&self, sealed: &[u8], binding: &Binding) -> [u8; TAG_BYTES] {
+        let mut context = hmac::Context::with_key(&self.key);
+        context.update(&binding.0);
+        context.update(sealed);
+        let mut tag = [0; TAG_BYTES];
+        tag.copy_from_slice(&context.sign().as_ref()[..TAG_BYTES]);
+        tag
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use coffer_domain::{Error, caller::Roles, time::now};
+
+    fn principal(organisation: &str, app: &str) -> Principal {
+        Principal {
+            user: None,
+            app: Some(app.to_owned()),
+            organisation: organisation.to_owned(),
+            projects: Vec::new(),
+            roles: Roles::default(),
+            expires_at: now(),
+        }
+    }
+
+    fn binding() -> Binding {
+        Binding::new("ListFiles", &principal("clinic", "scanner"), b"query")
+    }
+
+    fn cursor() -> Cursor {
+        Cursor { value: "zebra ü".to_owned(), id: Uuid::now_v7() }
+    }
+
+    fn ask(tokens: &Tokens, token: &str, binding: &Binding, skip: i32) -> Result<PageRequest, Error> {
+        let mut fields = Fields::default();
+        let page = tokens.request(Asked { size: 5, skip, token }, binding, &mut fields);
+        fields.finish(page)
+    }
+
+    #[test]
+    fn a_token_says_where_to_go_on_and_is_the_same_on_every_node() {
+        let (cluster, cursor) = (ClusterId::new(), cursor());
+        let token = Tokens::new(cluster).seal(&cursor, &binding());
+        let page = ask(&Tokens::new(cluster), &token, &binding(), 7).unwrap();
+        assert_eq!(page, PageRequest { size: 5, skip: 0, after: Some(cursor) });
+        assert_eq!(ask(&Tokens::new(cluster), "", &binding(), 7).unwrap().skip, 7);
+    }
+
+    #[test]
+    fn anything_else_is_refused() {
+        let tokens = Tokens::new(ClusterId::new());
+        let token = tokens.seal(&cursor(), &binding());
+        let foreign = Tokens::new(ClusterId::new()).seal(&cursor(), &binding());
+        let mut bad = vec!["x".to_owned(), "!!".to_owned(), foreign, format!("{token}A"), format!("{token}="), "A".repeat(100_000)];
+        bad.extend((1..token.len()).map(|end| token[..end].to_owned()));
+        let bytes = BASE64URL_NOPAD.decode(token.as_bytes()).unwrap();
+        for at in 0..bytes.len() * 8 {
+            let mut flipped = bytes.clone();
+            flipped[at / 8] ^= 1 << (at % 8);
+            bad.push(BASE64URL_NOPAD.encode(&flipped));
+        }
+        for token in bad {
+            let Err(Error::Invalid(violations)) = ask(&tokens, &token, &binding(), 0) else { panic!("{token} was taken") };
+            assert_eq!(violations[0].field, "page_token");
+        }
+    }
+
+    #[test]
+    fn a_token_is_bound_to_rpc_caller_and_query() {
+        let tokens = Tokens::new(ClusterId::new());
+        let token = tokens.seal(&cursor(), &binding());
+        for other in [
+            Binding::new("ListVolumes", &principal("clinic", "scanner"), b"query"),
+            Binding::new("ListFiles", &principal("bank", "scanner"), b"query"),
+            Binding::new("ListFiles", &principal("clinic", "viewer"), b"query"),
+            Binding::new("ListFiles", &principal("clinic", "scanner"), b"other"),
+        ] {
+            assert!(ask(&tokens, &token, &other, 0).is_err());
+        }
+        assert!(ask(&tokens, &token, &binding(), 0).is_ok());
+    }
+
+    #[test]
+    fn all_bad_numbers_are_told() {
+        let tokens = Tokens::new(ClusterId::new());
+        let mut fields = Fields::default();
+        let page = tokens.request(Asked { size: -1, skip: 10_001, token: "x" }, &binding(), &mut fields);
+        let Err(Error::Invalid(violations)) = fields.finish(page) else { panic!("taken") };
+        assert_eq!(violations.iter().map(|v| v.field.as_str()).collect::<Vec<_>>(), ["page_size", "skip", "page_token"]);
+    }
+}

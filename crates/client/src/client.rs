@@ -1,0 +1,110 @@
+//! The client: one connection, cheap to clone, used by any number of tasks at once.
+
+use crate::{Error, Options, Result, Timeouts, call::CallMetadata};
+use futures_util::future::BoxFuture;
+use std::{error::Error as _, future::Future};
+use tonic::{
+    Request, Response, Status, TimeoutExpired, service::interceptor::InterceptedService, transport::Channel,
+};
+use tracing::{Instrument as _, Span, field};
+
+/// A channel that puts the caller's metadata into each call.
+pub(crate) type Service = InterceptedService<Channel, CallMetadata>;
+
+/// A connection to the service. Clones share it; a lost connection is made anew by the next call.
+///
+/// Calls are not retried. What they return in `Err` is the service's refusal ([`Error::Refused`]) or what happened on
+/// this side of the wire. Dropping the future of a call cancels it.
+#[derive(Clone, Debug)]
+pub struct Client {
+    service: Service,
+    timeouts: Timeouts,
+}
+
+impl Client {
+    /// Connects; tries up to four times within about a second where the connection is refused.
+    ///
+    /// # Errors
+    /// [`Error::InvalidOption`] for options that cannot be used, [`Error::Connect`] when nobody answers.
+    pub async fn connect(options: &Options) -> Result<Self> {
+        let metadata = options.call_metadata()?;
+        let channel = options.connect().await?;
+        Ok(Self { service: InterceptedService::new(channel, metadata), timeouts: options.timeouts })
+    }
+
+    pub(crate) fn service(&self) -> Service {
+        self.service.clone()
+    }
+
+    pub(crate) fn timeouts(&self) -> &Timeouts {
+        &self.timeouts
+    }
+
+    /// Makes a call that transfers no content, within its deadline and a span of its own. The future is boxed, because
+    /// those of the transport are large.
+    pub(crate) fn unary<M, R, F>(
+        &self,
+        method: &'static str,
+        message: M,
+        call: impl FnOnce(Service, Request<M>) -> F,
+    ) -> BoxFuture<'static, Result<R>>
+    where
+        R: Send + 'static,
+        F: Future<Output = Result<Response<R>, Status>> + Send + 'static,
+    {
+        let deadline = self.timeouts.call;
+        let mut request = Request::new(message);
+        request.set_timeout(deadline);
+        let answer = Box::pin(call(self.service(), request));
+        let work = async move {
+            // The transport keeps the same deadline, but only until the answer begins, and reports it as a cancellation.
+            match tokio::time::timeout(deadline, answer).await {
+                Ok(Ok(answer)) => Ok(answer.into_inner()),
+                Ok(Err(status)) if !is_timeout(&status) => Err(status.into()),
+                Ok(Err(_)) | Err(_) => Err(Error::TimedOut { what: "the service's answer", after: deadline }),
+            }
+        };
+        Box::pin(in_span(method, work))
+    }
+}
+
+/// The transport's own deadline passed.
+fn is_timeout(status: &Status) -> bool {
+    let mut cause = status.source();
+    while let Some(error) = cause {
+        if error.is::<TimeoutExpired>() {
+            return true;
+        }
+        cause = error.source();
+    }
+    false
+}
+
+/// Runs a call in a span that names it as OpenTelemetry's conventions for RPCs do.
+pub(crate) async fn in_span<T>(method: &'static str, work: impl Future<Output = Result<T>>) -> Result<T> {
+    let span = tracing::info_span!(
+        "call",
+        otel.name = method,
+        otel.kind = "client",
+        otel.status_code = field::Empty,
+        rpc.system = "grpc",
+        rpc.method = method,
+        error.message = field::Empty,
+    );
+    async {
+        let outcome = work.await;
+        if let Err(error) = &outcome {
+            Span::current()
+                .record("otel.status_code", "ERROR")
+                .record("error.message", field::display(error));
+        }
+        outcome
+    }
+    .instrument(span)
+    .await
+}
+
+/// The part of an answer that the contract promises.
+pub(crate) fn promised<T>(part: Option<T>, what: &'static str) -> Result<T> {
+    part.ok_or_else(|| Error::Protocol(format!("an answer came without its {what}")))
+}

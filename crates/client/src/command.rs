@@ -1,0 +1,217 @@
+//! The command line: arguments, the connection, and how it ends.
+
+mod audit;
+mod bar;
+mod download;
+mod exit;
+mod json;
+mod list;
+mod output;
+mod quota;
+mod remove;
+mod stat;
+mod telemetry;
+mod upload;
+
+use clap::{Args, Parser, Subcommand};
+use coffer_client::{Client, Options, parse_reference, v1};
+use exit::{Exit, Failure};
+use output::Output;
+use std::{env, process::ExitCode, time::Duration};
+use tracing::Instrument as _;
+
+/// How long work that was given up may take to clean up behind itself.
+const CLEAN_UP: Duration = Duration::from_secs(2);
+
+/// Stores files in Coffer and brings them back.
+#[derive(Parser)]
+#[command(name = "coffer", version, after_help = AFTER_HELP, max_term_width = 110)]
+struct Cli {
+    #[command(flatten)]
+    common: Common,
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+const AFTER_HELP: &str = concat!(
+    "\
+A file is named (REF) by its UUID, as id:NAME by its file_id, or else by its path in --volume. One leading / is dropped:
+/id:x is the path id:x.
+
+Environment:
+  COFFER_ADDR   address of the service [default: http://127.0.0.1:50051]
+  COFFER_TOKEN  bearer token; there is no flag for it, because other users of the machine can see those
+  OTEL_EXPORTER_OTLP_ENDPOINT
+                where to send traces by OTLP over gRPC; none are sent without it
+
+Exit codes:
+",
+    include_str!("command/exit_codes.txt")
+);
+
+/// What every verb takes.
+#[derive(Args)]
+struct Common {
+    /// Address of the service
+    #[arg(
+        long,
+        global = true,
+        env = "COFFER_ADDR",
+        default_value = "http://127.0.0.1:50051",
+        value_name = "URL"
+    )]
+    addr: String,
+    /// Print JSON: one document, or one per line for lists; errors too, on stderr
+    #[arg(long, global = true)]
+    json: bool,
+    /// Why this is done, for the audit trail
+    #[arg(long, global = true, value_name = "TEXT")]
+    purpose: Option<String>,
+    /// The session this belongs to, for the audit trail
+    #[arg(long, global = true, value_name = "ID")]
+    session_id: Option<String>,
+    /// What ties several requests together, for the audit trail
+    #[arg(long, global = true, value_name = "ID")]
+    correlation_id: Option<String>,
+}
+
+#[derive(Subcommand)]
+enum Verb {
+    /// Upload a file, or a new version of one
+    Upload(upload::Upload),
+    /// Download a file, or a range of it
+    Download(download::Download),
+    /// List files
+    Ls(list::List),
+    /// Show all about a file
+    Stat(stat::Stat),
+    /// Move files to the trash, or remove them for good
+    Rm(remove::Remove),
+    /// Show your quotas and what you use of them
+    Quota(quota::Quota),
+    /// Show the audit trail (auditors only)
+    Audit(audit::Audit),
+}
+
+/// What a verb works with.
+struct Context {
+    client: Client,
+    output: Output,
+}
+
+impl Context {
+    /// The file that `text` names; a path is one in `volume`.
+    fn reference(&self, text: &str, volume: Option<&str>) -> Result<v1::FileReference, Failure> {
+        parse_reference(text, volume.unwrap_or_default()).map_err(|error| Failure::Usage(error.to_string()))
+    }
+}
+
+/// Parses the command line and runs it. Wrong usage ends the process here, with clap's message and exit code 2.
+pub(crate) fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let output = Output { json: cli.common.json };
+    let runtime = match tokio::runtime::Runtime::new() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            output.failure(&Failure::Other(format!("cannot start: {error}")));
+            return Exit::Other.into();
+        }
+    };
+    let exit = runtime.block_on(async {
+        let traces = telemetry::start();
+        let exit = tokio::select! {
+            exit = run(cli, output) => exit,
+            _ = tokio::signal::ctrl_c() => Exit::Interrupted,
+        };
+        traces.flush().await;
+        exit
+    });
+    // Not a plain drop: a read of standard input cannot be called back and would be waited for.
+    runtime.shutdown_timeout(CLEAN_UP);
+    exit.into()
+}
+
+async fn run(cli: Cli, output: Output) -> Exit {
+    let Cli { common, verb } = cli;
+    let span = tracing::info_span!("coffer", otel.name = format!("coffer {}", verb.name()));
+    match verb.run(common, output).instrument(span).await {
+        Ok(()) => Exit::Success,
+        Err(failure) => {
+            output.failure(&failure);
+            failure.exit()
+        }
+    }
+}
+
+impl Verb {
+    fn name(&self) -> &'static str {
+        match self {
+            Self::Upload(_) => "upload",
+            Self::Download(_) => "download",
+            Self::Ls(_) => "ls",
+            Self::Stat(_) => "stat",
+            Self::Rm(_) => "rm",
+            Self::Quota(_) => "quota",
+            Self::Audit(_) => "audit",
+        }
+    }
+
+    async fn run(self, common: Common, output: Output) -> Result<(), Failure> {
+        let context = Context { client: common.connect().await?, output };
+        match self {
+            Self::Upload(verb) => verb.run(&context).await,
+            Self::Download(verb) => verb.run(&context).await,
+            Self::Ls(verb) => verb.run(&context).await,
+            Self::Stat(verb) => verb.run(&context).await,
+            Self::Rm(verb) => verb.run(&context).await,
+            Self::Quota(verb) => verb.run(&context).await,
+            Self::Audit(verb) => verb.run(&context).await,
+        }
+    }
+}
+
+impl Common {
+    async fn connect(self) -> Result<Client, Failure> {
+        let Self { addr, json: _, purpose, session_id, correlation_id } = self;
+        let token = match env::var("COFFER_TOKEN") {
+            Ok(token) => Some(token.trim().to_owned()).filter(|token| !token.is_empty()),
+            Err(env::VarError::NotPresent) => None,
+            Err(env::VarError::NotUnicode(_)) => {
+                return Err(Failure::Usage("COFFER_TOKEN is no text".to_owned()));
+            }
+        };
+        let user_agent = concat!("coffer/", env!("CARGO_PKG_VERSION")).to_owned();
+        let options =
+            Options { token, purpose, session_id, correlation_id, user_agent, ..Options::new(addr) };
+        Ok(Client::connect(&options).await?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory as _;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn help_tells_every_exit_code() {
+        let help = Cli::command().render_help().to_string();
+        for exit in Exit::ALL {
+            let code = format!("{:>5}  ", exit as u8);
+            assert!(help.contains(&code), "{exit:?}");
+        }
+    }
+
+    #[test]
+    fn wrong_usage_is_exit_code_2() {
+        for wrong in [&["coffer"][..], &["coffer", "upload"], &["coffer", "ls", "--nope"], &["coffer", "rm"]]
+        {
+            let error = Cli::try_parse_from(wrong).err().unwrap();
+            assert_eq!(error.exit_code(), Exit::Usage as i32, "{wrong:?}");
+        }
+    }
+}

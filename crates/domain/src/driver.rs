@@ -1,0 +1,228 @@
+//! The port to bytes. A driver stores objects under keys below one place (a directory, a bucket, a share).
+//!
+//! The contract is in the documentation of [`Driver`] and [`Writer`]; the conformance suite is its proof. Change both together.
+
+use crate::path::Key;
+use crate::volume::Provider;
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures_util::stream::BoxStream;
+use std::{fmt, ops::Range, sync::Arc};
+
+/// Result of a driver's operation.
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// Bytes in order, as the backend gives them; pieces are at most [`MAX_PIECE_BYTES`].
+pub type ByteStream = BoxStream<'static, Result<Bytes>>;
+
+/// Largest piece a [`ByteStream`] yields.
+pub const MAX_PIECE_BYTES: usize = 1024 * 1024;
+
+/// Stores objects under keys. Shared by all streams of a volume.
+///
+/// Keys are relative to the volume's place and validated; a driver joins their segments its own way and never lets one leave
+/// the place. Dropping any future leaves the backend as if the operation had not begun or had ended; dropping a [`Writer`] leaves at
+/// most a staged object that [`Driver::sweep`] removes.
+#[async_trait]
+pub trait Driver: Send + Sync + fmt::Debug {
+    /// The kind of backend.
+    fn provider(&self) -> Provider;
+
+    /// What this backend can do. Constant for the life of the driver.
+    fn capabilities(&self) -> Capabilities;
+
+    /// Begins to write an object that will be published at `key`, staged under a name that belongs to `upload`.
+    ///
+    /// # Behaviour
+    /// Nothing is visible at `key` until [`Writer::finish`] returns.
+    async fn begin(
+        &self,
+        upload: crate::id::UploadId,
+        key: &Key,
+        options: WriteOptions,
+    ) -> Result<Box<dyn Writer>>;
+
+    /// Reads `range` of the object at `key`. The stream ends early if the object is shorter; the caller compares lengths.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NotFound`] before the first piece if there is no object.
+    async fn read(&self, key: &Key, range: Range<u64>) -> Result<ByteStream>;
+
+    /// Size and age of the object at `key`, or `None`.
+    async fn stat(&self, key: &Key) -> Result<Option<Stat>>;
+
+    /// Removes the object at `key`, durably: it does not come back after a power cut. An absent object is a success.
+    async fn delete(&self, key: &Key) -> Result<()>;
+
+    /// Up to `limit` objects with keys after `after` in byte order, below `.coffer/` only where `after` or `prefix` is.
+    ///
+    /// Requires the capability `list`.
+    async fn list(&self, prefix: &str, after: Option<&Key>, limit: usize) -> Result<Vec<Listed>>;
+
+    /// Writes a small object at `key` at once, replacing what is there: markers and checks. At most 64 KiB.
+    async fn put(&self, key: &Key, content: Bytes) -> Result<()>;
+
+    /// Removes what an upload that is over has left staged.
+    async fn sweep(&self, upload: crate::id::UploadId) -> Result<()>;
+}
+
+/// An object being written. Bytes arrive in order; there is one call at a time.
+#[async_trait]
+pub trait Writer: Send {
+    /// Appends the bytes of `batch`.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Full`] when the backend has no space. After any error only [`Writer::abort`] may follow.
+    async fn write(&mut self, batch: Batch) -> Result<()>;
+
+    /// Makes everything durable and publishes it at the key, whole or not at all; answers its size as the backend has it.
+    ///
+    /// # Errors
+    /// [`ErrorKind::AlreadyExists`] if there is an object at the key: keys are never reused, so it is not ours.
+    async fn finish(self: Box<Self>) -> Result<u64>;
+
+    /// Removes what was staged.
+    async fn abort(self: Box<Self>) -> Result<()>;
+}
+
+/// The next bytes of an object, made when they are wanted: what must see them on their way (hashing, the codec) runs inside
+/// [`Batch::encode`]. A driver calls that once, on a thread where it may take a millisecond, best the one that writes.
+pub struct Batch(Box<dyn FnOnce() -> Vec<Bytes> + Send>);
+
+impl Batch {
+    /// Bytes that `encode` makes.
+    pub fn new(encode: impl FnOnce() -> Vec<Bytes> + Send + 'static) -> Self {
+        Self(Box::new(encode))
+    }
+
+    /// Makes the bytes.
+    pub fn encode(self) -> Vec<Bytes> {
+        (self.0)()
+    }
+}
+
+impl From<Vec<Bytes>> for Batch {
+    fn from(pieces: Vec<Bytes>) -> Self {
+        Self::new(move || pieces)
+    }
+}
+
+impl fmt::Debug for Batch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Batch(..)")
+    }
+}
+
+/// What is known of an object before it is written.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct WriteOptions {
+    /// Bytes it will have; space is allocated where the backend can.
+    pub declared_size: Option<u64>,
+}
+
+/// What a backend can do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Capabilities {
+    /// A finished object appears whole or not at all.
+    pub atomic_publish: bool,
+    /// "Written" means durable, not only accepted.
+    pub durable_ack: bool,
+    /// Publishing never replaces an object.
+    pub create_only: bool,
+    /// A broken write can go on where it was.
+    pub resume: bool,
+    /// Ranges are read without reading what is before them.
+    pub range_read: bool,
+    /// Objects can be listed in the order of their keys.
+    pub list: bool,
+    /// Objects can be copied without moving their bytes through the service.
+    pub copy: bool,
+    /// Objects can be renamed.
+    pub rename: bool,
+}
+
+/// An object's size and age.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Stat {
+    /// Bytes.
+    pub size: u64,
+    /// Last change of content or name, as the backend tells it.
+    pub changed_at: crate::time::Timestamp,
+}
+
+/// An object in a listing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Listed {
+    /// Its key.
+    pub key: Key,
+    /// Its size and age.
+    pub stat: Stat,
+}
+
+/// A failed operation on a backend: what kind it is decides what follows.
+#[derive(Debug, thiserror::Error)]
+#[error("{operation} failed: {kind}")]
+pub struct Error {
+    /// What it means.
+    pub kind: ErrorKind,
+    /// The operation: `read`, `write`, …
+    pub operation: &'static str,
+    /// The key, for the log.
+    pub key: Option<String>,
+    /// The backend's own words, for the log only.
+    #[source]
+    pub source: Option<Arc<dyn std::error::Error + Send + Sync>>,
+}
+
+/// What a backend's failure means.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum ErrorKind {
+    /// No object at the key.
+    NotFound,
+    /// An object is at the key already.
+    AlreadyExists,
+    /// No space left.
+    Full,
+    /// The backend refuses our rights.
+    Denied,
+    /// No answer in time.
+    Timeout,
+    /// The backend cannot be reached or says that it is busy.
+    Unavailable,
+    /// This node does not see the volume's disk: its marker is missing or names another volume.
+    NotOnThisNode,
+    /// The backend cannot do this.
+    Unsupported,
+    /// Anything else.
+    Other,
+}
+
+impl ErrorKind {
+    /// The same operation may succeed if tried again.
+    pub fn is_retryable(self) -> bool {
+        matches!(self, Self::Timeout | Self::Unavailable)
+    }
+}
+
+impl fmt::Display for ErrorKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::NotFound => "no object at the key",
+            Self::AlreadyExists => "an object is at the key",
+            Self::Full => "no space left",
+            Self::Denied => "access denied",
+            Self::Timeout => "no answer in time",
+            Self::Unavailable => "backend unavailable",
+            Self::NotOnThisNode => "volume marker missing or foreign",
+            Self::Unsupported => "unsupported",
+            Self::Other => "unexpected failure",
+        })
+    }
+}
+
+/// Opens the driver of a volume. Implemented where drivers are wired together.
+#[async_trait]
+pub trait Open: Send + Sync {
+    /// The driver for a backend, with all wrappers; opened at most once per distinct backend by the caller.
+    async fn open(&self, backend: &crate::volume::OpenBackend) -> Result<Arc<dyn Driver>>;
+}

@@ -1,0 +1,20 @@
+#![doc = include_str!("../README.md")]
+
+pub mod caller;
+pub mod content;
+pub mod driver;
+pub mod error;
+pub mod file;
+pub mod id;
+pub mod name;
+pub mod operation;
+pub mod page;
+pub mod path;
+pub mod quota;
+pub mod request;
+pub mod service;
+pub mod store;
+pub mod time;
+pub mod volume;
+
+pub use error::{Error, Result};

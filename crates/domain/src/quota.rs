@@ -1,0 +1,263 @@
+//! Quotas: limits and exact usage, in six dimensions at once.
+
+use crate::{
+    id::{UserId, VolumeId},
+    time::Timestamp,
+};
+use serde::{Deserialize, Serialize};
+use std::fmt;
+
+/// Names one quota.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum QuotaKey {
+    /// All of a volume.
+    Volume(VolumeId),
+    /// A user on a volume.
+    UserOnVolume(UserId, VolumeId),
+    /// An app on a volume.
+    AppOnVolume(String, VolumeId),
+    /// A user, everywhere.
+    User {
+        /// Tenant of the user.
+        organisation: String,
+        /// The user.
+        user: UserId,
+    },
+    /// An organisation.
+    Organisation(String),
+    /// A project of an organisation.
+    Project {
+        /// Tenant of the project.
+        organisation: String,
+        /// The project.
+        project: String,
+    },
+}
+
+impl fmt::Display for QuotaKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Volume(volume) => write!(f, "volume:{volume}"),
+            Self::UserOnVolume(user, volume) => write!(f, "user:{user}@volume:{volume}"),
+            Self::AppOnVolume(app, volume) => write!(f, "app:{app}@volume:{volume}"),
+            Self::User { user, .. } => write!(f, "user:{user}"),
+            Self::Organisation(organisation) => write!(f, "organisation:{organisation}"),
+            Self::Project { project, .. } => write!(f, "project:{project}"),
+        }
+    }
+}
+
+impl crate::file::Payer {
+    /// Every quota this payer is charged on, in the one order in which rows are locked: volume, user on volume, app on volume,
+    /// user, organisation, project.
+    pub fn quotas(&self) -> Vec<QuotaKey> {
+        let mut keys = vec![QuotaKey::Volume(self.volume)];
+        keys.extend(self.user.map(|user| QuotaKey::UserOnVolume(user, self.volume)));
+        keys.extend(self.app.clone().map(|app| QuotaKey::AppOnVolume(app, self.volume)));
+        keys.extend(self.user.map(|user| QuotaKey::User { organisation: self.organisation.clone(), user }));
+        if !self.organisation.is_empty() {
+            keys.push(QuotaKey::Organisation(self.organisation.clone()));
+        }
+        keys.extend(
+            self.project
+                .clone()
+                .map(|project| QuotaKey::Project { organisation: self.organisation.clone(), project }),
+        );
+        keys
+    }
+}
+
+/// A limit and its usage.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Quota {
+    /// Which.
+    pub key: QuotaKey,
+    /// Bytes and files allowed, taken and reserved.
+    pub usage: Usage,
+    /// Last change; `None`: never used or limited.
+    pub updated_at: Option<Timestamp>,
+}
+
+/// Limits and usage of one quota.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Usage {
+    /// Most bytes.
+    pub limit_bytes: Option<u64>,
+    /// Bytes of all versions.
+    pub used_bytes: u64,
+    /// Bytes taken by unfinished uploads.
+    pub reserved_bytes: u64,
+    /// Most files.
+    pub limit_files: Option<u64>,
+    /// Files not purged.
+    pub used_files: u64,
+    /// Files taken by unfinished uploads.
+    pub reserved_files: u64,
+    /// Largest single file, in bytes.
+    pub max_file_bytes: Option<u64>,
+}
+
+/// What a commit adds and gives back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Charge {
+    /// Bytes added.
+    pub add_bytes: u64,
+    /// Bytes given back.
+    pub free_bytes: u64,
+    /// Files added.
+    pub add_files: u64,
+    /// Files given back.
+    pub free_files: u64,
+}
+
+impl Usage {
+    /// What is in the way of a charge; nothing if it fits. Giving back always fits: only growth is refused.
+    pub fn exhausted(&self, key: &QuotaKey, charge: Charge) -> Vec<Exhausted> {
+        let is_over = |limit: Option<u64>, taken: u64, add: u64, free: u64| {
+            add > free && limit.is_some_and(|limit| taken.saturating_add(add - free) > limit)
+        };
+        let mut found = Vec::new();
+        let mut check = |dimension, limit, used, reserved: u64, add: u64, free| {
+            if is_over(limit, used + reserved, add, free) {
+                found.push(Exhausted {
+                    key: key.clone(),
+                    dimension,
+                    limit: limit.unwrap_or_default(),
+                    used,
+                    reserved,
+                    requested: add,
+                });
+            }
+        };
+        check(
+            Dimension::Bytes,
+            self.limit_bytes,
+            self.used_bytes,
+            self.reserved_bytes,
+            charge.add_bytes,
+            charge.free_bytes,
+        );
+        check(
+            Dimension::Files,
+            self.limit_files,
+            self.used_files,
+            self.reserved_files,
+            charge.add_files,
+            charge.free_files,
+        );
+        if let Some(limit) = self.max_file_bytes.filter(|limit| charge.add_bytes > *limit) {
+            found.push(Exhausted {
+                key: key.clone(),
+                dimension: Dimension::FileSize,
+                limit,
+                used: 0,
+                reserved: 0,
+                requested: charge.add_bytes,
+            });
+        }
+        found
+    }
+}
+
+/// What of a quota is exhausted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Dimension {
+    /// Bytes in all.
+    Bytes,
+    /// Number of files.
+    Files,
+    /// Bytes of a single file.
+    FileSize,
+}
+
+/// One exhausted dimension, with all that a caller needs to see why.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Exhausted {
+    /// The quota.
+    pub key: QuotaKey,
+    /// Of what.
+    pub dimension: Dimension,
+    /// What is allowed.
+    pub limit: u64,
+    /// What is taken.
+    pub used: u64,
+    /// What is reserved.
+    pub reserved: u64,
+    /// What was asked for.
+    pub requested: u64,
+}
+
+impl fmt::Display for Exhausted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let unit = match self.dimension {
+            Dimension::Bytes | Dimension::FileSize => "bytes",
+            Dimension::Files => "files",
+        };
+        let Self { key, limit, used, reserved, requested, .. } = self;
+        match self.dimension {
+            Dimension::FileSize => {
+                write!(f, "{key}: a single file may have {limit} bytes, {requested} requested")
+            }
+            _ => write!(
+                f,
+                "{key}: limit {limit} {unit}, {used} used, {reserved} reserved, {requested} requested"
+            ),
+        }
+    }
+}
+
+/// A quota whose counter differs from what its rows add up to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Drift {
+    /// Which.
+    pub key: QuotaKey,
+    /// Bytes the counter says.
+    pub counted_bytes: i64,
+    /// Bytes the rows add up to.
+    pub actual_bytes: i64,
+    /// Files the counter says; 0 where files are not counted.
+    pub counted_files: i64,
+    /// Files the rows add up to; 0 where files are not counted.
+    pub actual_files: i64,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn key() -> QuotaKey {
+        QuotaKey::Organisation("clinic".into())
+    }
+
+    proptest! {
+        #[test]
+        fn what_fits_stays_within_the_limit(limit in 0u64..100, used in 0u64..150, reserved in 0u64..50, add in 0u64..100, free in 0u64..100) {
+            let usage = Usage { limit_bytes: Some(limit), used_bytes: used, reserved_bytes: reserved, ..Usage::default() };
+            let charge = Charge { add_bytes: add, free_bytes: free, ..Charge::default() };
+            if usage.exhausted(&key(), charge).is_empty() {
+                prop_assert!(add <= free || used + reserved + add - free <= limit);
+            } else {
+                prop_assert!(add > free && used + reserved + add - free > limit);
+            }
+        }
+    }
+
+    #[test]
+    fn each_dimension_is_named() {
+        let usage = Usage {
+            limit_bytes: Some(10),
+            used_bytes: 8,
+            limit_files: Some(1),
+            used_files: 1,
+            max_file_bytes: Some(2),
+            ..Usage::default()
+        };
+        let found = usage.exhausted(&key(), Charge { add_bytes: 3, add_files: 1, ..Charge::default() });
+        assert_eq!(
+            found.iter().map(|e| e.dimension).collect::<Vec<_>>(),
+            [Dimension::Bytes, Dimension::Files, Dimension::FileSize]
+        );
+        assert_eq!(usage.exhausted(&key(), Charge { add_bytes: 2, ..Charge::default() }), []);
+    }
+}

@@ -1,0 +1,135 @@
+//! Opened backends, one per volume, and the markers that say whose a volume is.
+
+use super::Coffer;
+use crate::{
+    Error, Result,
+    driver::{self, Driver, ErrorKind, Open},
+    error::{State, Unavailable},
+    id::{ClusterId, VolumeId},
+    path::Key,
+    volume::{Backend, OpenBackend, Place, Volume},
+};
+use bytes::Bytes;
+use futures_util::TryStreamExt as _;
+use serde::{Deserialize, Serialize};
+use std::{collections::HashMap, path::PathBuf, sync::Arc};
+use tokio::sync::Mutex;
+
+/// Largest marker that is read.
+const MAX_MARKER_BYTES: u64 = 4_096;
+
+/// What `.coffer/volume.json` holds. A volume without it, or with another's, is not touched: an unmounted disk is not a volume whose
+/// files were lost, and a bucket of another database is not ours to clean.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+struct Marker {
+    cluster: ClusterId,
+    volume: VolumeId,
+}
+
+/// Opens each backend once.
+pub(super) struct Drivers {
+    opener: Arc<dyn Open>,
+    opened: Mutex<HashMap<VolumeId, Opened>>,
+}
+
+/// A driver, and what it was opened with: changed settings open another.
+struct Opened {
+    backend: OpenBackend,
+    driver: Arc<dyn Driver>,
+}
+
+impl Drivers {
+    pub(super) fn new(opener: Arc<dyn Open>) -> Self {
+        Self { opener, opened: Mutex::default() }
+    }
+}
+
+impl Coffer {
+    /// The driver of a volume that carries our marker.
+    pub(super) async fn driver(&self, volume: &Volume) -> Result<Arc<dyn Driver>> {
+        let backend = self.backend(volume).await?;
+        let mut opened = self.0.drivers.opened.lock().await;
+        if let Some(known) = opened.get(&volume.id).filter(|known| known.backend == backend) {
+            return Ok(known.driver.clone());
+        }
+        let driver = self.0.drivers.opener.open(&backend).await?;
+        verify_marker(&*driver, &backend).await?;
+        opened.insert(volume.id, Opened { backend, driver: driver.clone() });
+        Ok(driver)
+    }
+
+    /// Opens a new volume's backend and writes its marker, unless the place is somebody else's.
+    pub(super) async fn claim(&self, volume: &Volume) -> Result<Arc<dyn Driver>> {
+        let backend = self.backend(volume).await?;
+        let driver = self.0.drivers.opener.open(&backend).await?;
+        match read_marker(&*driver).await? {
+            Some(marker) if marker == expected(&backend) => {}
+            Some(_) => {
+                return Err(Error::State(State::VolumeConflict(
+                    "the place carries the marker of another volume",
+                )));
+            }
+            None => {
+                let marker = serde_json::to_vec(&expected(&backend))
+                    .map_err(|e| Error::internal("write a volume marker", e))?;
+                driver.put(&Key::marker(), Bytes::from(marker)).await?;
+            }
+        }
+        Ok(driver)
+    }
+
+    /// Removes a deleted volume's marker and forgets its driver.
+    pub(super) async fn disclaim(&self, volume: &Volume) -> Result<()> {
+        let driver = self.driver(volume).await?;
+        self.0.drivers.opened.lock().await.remove(&volume.id);
+        Ok(driver.delete(&Key::marker()).await?)
+    }
+
+    /// Whether the volume's disk is still what it was: the marker is read again.
+    pub(super) async fn verify(&self, volume: &Volume, driver: &dyn Driver) -> Result<()> {
+        let backend = self.backend(volume).await?;
+        let outcome = verify_marker(driver, &backend).await;
+        if outcome.is_err() {
+            self.0.drivers.opened.lock().await.remove(&volume.id);
+        }
+        outcome
+    }
+
+    async fn backend(&self, volume: &Volume) -> Result<OpenBackend> {
+        let place = match &volume.settings.backend {
+            Backend::Local { local_path_id } => {
+                let path = self.store().local_path(*local_path_id).await?;
+                Place::Local(PathBuf::from(path.ok_or(Error::Unavailable(Unavailable::NotOnThisNode))?.path))
+            }
+        };
+        Ok(OpenBackend {
+            volume: volume.id,
+            cluster: self.0.cluster,
+            prefix: volume.settings.default_prefix.clone(),
+            place,
+        })
+    }
+}
+
+fn expected(backend: &OpenBackend) -> Marker {
+    Marker { cluster: backend.cluster, volume: backend.volume }
+}
+
+async fn verify_marker(driver: &dyn Driver, backend: &OpenBackend) -> Result<()> {
+    match read_marker(driver).await? {
+        Some(marker) if marker == expected(backend) => Ok(()),
+        Some(_) | None => Err(Error::Unavailable(Unavailable::NotOnThisNode)),
+    }
+}
+
+/// The marker of a place; one that cannot be understood counts as somebody else's.
+async fn read_marker(driver: &dyn Driver) -> Result<Option<Marker>> {
+    let stream = match driver.read(&Key::marker(), 0..MAX_MARKER_BYTES).await {
+        Ok(stream) => stream,
+        Err(driver::Error { kind: ErrorKind::NotFound, .. }) => return Ok(None),
+        Err(error) => return Err(error.into()),
+    };
+    let bytes: Vec<Bytes> = stream.try_collect().await?;
+    let foreign = || Error::State(State::VolumeConflict("the place carries a marker that is not ours"));
+    serde_json::from_slice(&bytes.concat()).map(Some).map_err(|_| foreign())
+}

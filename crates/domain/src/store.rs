@@ -1,0 +1,430 @@
+//! The port to metadata. Shaped by use case: one method is one transaction, retried by the store on serialization failure.
+//!
+//! What an operation did and its audit record are written together: methods that take an [`Operation`] insert it, its canonical
+//! bytes and its place in the queue of the sealer in their transaction. Methods that take a [`Request`] answer what was answered
+//! before if the request was seen, without doing anything again.
+//!
+//! Errors are the domain's: a caller's fault (`NotFound`, `AlreadyExists`, `Conflict`, `QuotaExceeded`, `State`) is recognised by the
+//! named constraint or condition that failed; [`Unavailable::Metadata`](crate::error::Unavailable) means the database cannot be reached, and
+//! that nothing was done, or that it cannot be known what was: commits are then settled by asking for the operation's id.
+
+use crate::{
+    Result,
+    caller::User,
+    content::Stored,
+    file::{Changes, Content, File, Filter, Payer},
+    id::{
+        ClusterId, FileId, LocalPathId, NodeId, ObjectId, OperationId, UploadId, UserId, VersionId, VolumeId,
+    },
+    operation::{self, Operation},
+    page::{Page, PageRequest},
+    path::{Key, StoragePath},
+    quota::{Drift, Quota, QuotaKey},
+    request::{Answered, Request},
+    time::Timestamp,
+    volume::{LocalPath, Settings, Volume, VolumeRef},
+};
+use async_trait::async_trait;
+use std::{collections::HashSet, time::Duration};
+
+/// Keeps the truth about every byte.
+#[async_trait]
+pub trait Store: Send + Sync + 'static {
+    // The service itself.
+
+    /// Which metadata database this is; volume markers name it.
+    async fn cluster(&self) -> Result<ClusterId>;
+
+    /// Answers within the deadline of a probe, or `Unavailable`.
+    async fn ping(&self) -> Result<()>;
+
+    /// Registers a start of a node: its epoch grows by one, which ends everything its earlier starts had begun.
+    async fn start_node(&self, node: NodeId, version: &str, lease: Duration) -> Result<NodeStart>;
+
+    /// Prolongs the lease of a start. `false`: a later start of the same node has taken over, and this one must end.
+    async fn renew_node(&self, start: NodeStart, lease: Duration) -> Result<bool>;
+
+    /// What time makes due: partitions ahead, answers and events past their keeping.
+    async fn tidy(&self) -> Result<()>;
+
+    // Requests.
+
+    /// What was answered to a request with this id, within its keeping.
+    async fn recall(&self, request: &Request) -> Result<Option<Answered>>;
+
+    // Volumes.
+
+    /// Adds a volume. `AlreadyExists` by name.
+    async fn create_volume(
+        &self,
+        volume: &Volume,
+        operation: &Operation,
+        request: Option<&Request>,
+    ) -> Result<Volume>;
+
+    /// A volume that was not deleted.
+    async fn volume(&self, volume: &VolumeRef) -> Result<Option<Volume>>;
+
+    /// Volumes by name; the cursor's value is the name.
+    async fn volumes(&self, page: &PageRequest) -> Result<Page<Volume>>;
+
+    /// Replaces the settings of a volume that was last changed at `expected`, else `Conflict`. With `must_be_empty`, `State` if it holds files.
+    async fn update_volume(
+        &self,
+        id: VolumeId,
+        expected: Timestamp,
+        settings: &Settings,
+        must_be_empty: bool,
+        operation: &Operation,
+        request: Option<&Request>,
+    ) -> Result<Volume>;
+
+    /// Removes a volume that holds no file, not even in the trash, and no unfinished upload; else `State`.
+    async fn delete_volume(
+        &self,
+        id: VolumeId,
+        operation: &Operation,
+        request: Option<&Request>,
+    ) -> Result<()>;
+
+    /// Approves a directory. `AlreadyExists` by path.
+    async fn create_local_path(
+        &self,
+        path: &LocalPath,
+        operation: &Operation,
+        request: Option<&Request>,
+    ) -> Result<LocalPath>;
+
+    /// An approved directory.
+    async fn local_path(&self, id: LocalPathId) -> Result<Option<LocalPath>>;
+
+    /// Approved directories by path; the cursor's value is the path.
+    async fn local_paths(&self, page: &PageRequest) -> Result<Page<LocalPath>>;
+
+    /// Changes a description. `NotFound` if absent.
+    async fn update_local_path(
+        &self,
+        id: LocalPathId,
+        description: &str,
+        operation: &Operation,
+        request: Option<&Request>,
+    ) -> Result<LocalPath>;
+
+    /// Withdraws an approval. `State` while a volume stands on it.
+    async fn delete_local_path(
+        &self,
+        id: LocalPathId,
+        operation: &Operation,
+        request: Option<&Request>,
+    ) -> Result<()>;
+
+    // Files.
+
+    /// A file with its current content. Paths find live files only, ids and names also those in the trash; purged ones are not found.
+    async fn file(&self, lookup: &Lookup) -> Result<Option<File>>;
+
+    /// A content of a file.
+    async fn content(&self, file: FileId, number: u32) -> Result<Option<Content>>;
+
+    /// A page of the files in `scope` that match `filter`, in its order. The cursor's value is the sort value as text.
+    async fn files(&self, scope: &Scope, filter: &Filter, page: &PageRequest) -> Result<Page<File>>;
+
+    /// Changes a live file under its row lock. `Conflict` if its revision is not `if_revision`, `AlreadyExists` if the path is taken.
+    async fn update_file(
+        &self,
+        id: FileId,
+        if_revision: Option<u64>,
+        changes: &Changes,
+        by: Option<&User>,
+        operation: &Operation,
+        request: Option<&Request>,
+    ) -> Result<File>;
+
+    /// Moves a live file to the trash.
+    async fn delete_file(
+        &self,
+        id: FileId,
+        if_revision: Option<u64>,
+        by: Option<&User>,
+        operation: &Operation,
+        request: Option<&Request>,
+    ) -> Result<File>;
+
+    /// Takes a file out of the trash, to `path` if given. `AlreadyExists` if the path is taken, `State` if it is not in the trash.
+    async fn undelete_file(
+        &self,
+        id: FileId,
+        path: Option<&StoragePath>,
+        by: Option<&User>,
+        operation: &Operation,
+        request: Option<&Request>,
+    ) -> Result<File>;
+
+    /// Leaves a tombstone of a file in the trash: gives up its objects (reclaims for those nobody names any more), gives its bytes back to
+    /// its payer's quotas. Answers the bytes. `State` if it is not in the trash.
+    async fn purge_file(&self, id: FileId, operation: &Operation, request: Option<&Request>) -> Result<u64>;
+
+    // Uploads.
+
+    /// Records an intent before its first byte. `Conflict` if another with the same scope and request id is open.
+    async fn open_upload(&self, intent: &Intent) -> Result<()>;
+
+    /// Everything a finished upload changes, at once: file, version, object, quotas, reclaims of what it replaces, operation, event,
+    /// answer, and the end of the intent.
+    ///
+    /// # Errors
+    /// `Conflict(Fenced)` if the intent is no longer open; `QuotaExceeded` with every exhausted dimension; `AlreadyExists` if path or name
+    /// is taken; `Conflict(Etag)`; `State` if the file is archived; `NotFound` if the file is gone. Nothing is changed then.
+    async fn commit_upload(&self, commit: &Commit) -> Result<File>;
+
+    /// Ends an open intent without a file and records why. Bytes may be removed only after this answered. `false`: it was not open any more.
+    async fn abort_upload(&self, upload: UploadId, operation: &Operation) -> Result<bool>;
+
+    /// The bytes of an ended upload are gone.
+    async fn upload_swept(&self, upload: UploadId) -> Result<()>;
+
+    // Reads.
+
+    /// Records a read before its first byte leaves, and counts the access. `NotFound` if the file was deleted meanwhile.
+    async fn begin_read(&self, file: FileId, operation: &Operation) -> Result<()>;
+
+    /// Marks every file whose current content is in `object` as corrupted. Answers how many were not marked before.
+    async fn mark_corrupted(&self, object: ObjectId, operation: &Operation) -> Result<u64>;
+
+    // Audit.
+
+    /// Writes records of what changed nothing else: outcomes, refusals, failures, views.
+    async fn record(&self, operations: &[Operation]) -> Result<()>;
+
+    /// Of these ids, those that are recorded: settles a commit whose answer was lost.
+    async fn recorded(&self, ids: &[OperationId]) -> Result<HashSet<OperationId>>;
+
+    /// Operations of an organisation as their records, newest first; the cursor is the id alone.
+    async fn operations(
+        &self,
+        organisation: &str,
+        filter: &operation::Filter,
+        page: &PageRequest,
+    ) -> Result<Page<Vec<u8>>>;
+
+    // Quotas.
+
+    /// These quotas, in order; those without a row as never used.
+    async fn quotas(&self, keys: &[QuotaKey]) -> Result<Vec<Quota>>;
+
+    /// Every quota whose counters differ from what the rows add up to, from one snapshot.
+    async fn quota_drift(&self) -> Result<Vec<Drift>>;
+
+    // Reconciling.
+
+    /// Fences open uploads whose node's lease has ended, whose node has started anew, or that have expired; answers them and earlier ended ones
+    /// whose bytes were not swept, oldest first.
+    async fn dead_uploads(&self, limit: usize) -> Result<Vec<DeadUpload>>;
+
+    /// Bytes to remove that are due, oldest first.
+    async fn due_reclaims(&self, limit: usize) -> Result<Vec<Reclaim>>;
+
+    /// The bytes of these objects are gone: their rows go too.
+    async fn reclaimed(&self, objects: &[ObjectId]) -> Result<()>;
+
+    /// Removing an object failed: it is due again after a pause that grows with the attempts.
+    async fn reclaim_failed(&self, object: ObjectId, problem: &str) -> Result<()>;
+
+    /// Of these keys, those that an object or an open upload of the volume names.
+    async fn known_keys(&self, volume: VolumeId, keys: &[Key]) -> Result<HashSet<Key>>;
+
+    /// Live objects of a volume by key.
+    async fn objects(&self, volume: VolumeId, after: Option<&Key>, limit: usize) -> Result<Vec<ObjectRow>>;
+
+    /// Files in the trash whose volume's retention has passed, oldest first.
+    async fn expired_trash(&self, limit: usize) -> Result<Vec<FileId>>;
+}
+
+/// One start of a node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct NodeStart {
+    /// The node.
+    pub node: NodeId,
+    /// Number of the start.
+    pub epoch: i64,
+}
+
+/// A file as it can be looked up.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Lookup {
+    /// By id, in any organisation: rights are checked on what is found.
+    Id(FileId),
+    /// By its organisation's name for it.
+    Name {
+        /// Tenant.
+        organisation: String,
+        /// `file_id`.
+        name: String,
+    },
+    /// By place.
+    Path {
+        /// Tenant.
+        organisation: String,
+        /// Volume.
+        volume: VolumeRef,
+        /// Path in NFC.
+        nfc: String,
+    },
+}
+
+/// Whose files a list may show.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Scope {
+    /// All of an organisation.
+    Organisation(String),
+    /// A user's own.
+    User {
+        /// Tenant.
+        organisation: String,
+        /// Owner.
+        user: UserId,
+    },
+    /// An app's own.
+    App {
+        /// Tenant.
+        organisation: String,
+        /// Owner.
+        app: String,
+    },
+}
+
+/// An upload that has begun.
+#[derive(Debug, Clone)]
+pub struct Intent {
+    /// Identity.
+    pub id: UploadId,
+    /// Where the bytes go.
+    pub volume: VolumeId,
+    /// The key they will have: recorded before the first byte, so that none is ever without a row.
+    pub key: Key,
+    /// The version they will be.
+    pub version: VersionId,
+    /// An existing file that gets a version.
+    pub file: Option<FileId>,
+    /// Whom they are charged to.
+    pub payer: Payer,
+    /// The caller's scope of request ids.
+    pub scope: String,
+    /// The request, if it is protected against being sent twice.
+    pub request: Option<Request>,
+    /// What the caller asked for, as JSON, for people who look.
+    pub spec: serde_json::Value,
+    /// Bytes the caller declared.
+    pub declared_size: Option<u64>,
+    /// The node's start that works on it.
+    pub start: NodeStart,
+    /// When it expires.
+    pub expires_at: Timestamp,
+}
+
+/// A finished upload.
+#[derive(Debug, Clone)]
+pub struct Commit {
+    /// Its intent.
+    pub upload: UploadId,
+    /// The node's start that holds the intent.
+    pub start: NodeStart,
+    /// New file, or new version of one.
+    pub target: Target,
+    /// The version.
+    pub version: VersionId,
+    /// The object, published under its key.
+    pub object: ObjectId,
+    /// Volume of the object.
+    pub volume: VolumeId,
+    /// Key of the object.
+    pub key: Key,
+    /// What was stored.
+    pub stored: Stored,
+    /// Whether earlier contents stay; else they are given up.
+    pub keeps_versions: bool,
+    /// Why this version was made.
+    pub change_description: String,
+    /// Who made it.
+    pub by: Option<User>,
+    /// The audit record; `file_id` is filled in by the store for a version of an existing file.
+    pub operation: Operation,
+    /// The request, if it is protected.
+    pub request: Option<Request>,
+    /// When.
+    pub at: Timestamp,
+}
+
+/// What an upload becomes.
+#[derive(Debug, Clone)]
+pub enum Target {
+    /// A new file; its content fields are filled in by the store from the commit.
+    New(Box<NewFile>),
+    /// A new version of a live file, with the description changed as the upload asks.
+    Version {
+        /// The file.
+        file: FileId,
+        /// The revision it must have.
+        if_revision: Option<u64>,
+        /// What the upload changes of the description.
+        changes: Changes,
+    },
+}
+
+/// A file that is not stored yet.
+#[derive(Debug, Clone)]
+pub struct NewFile {
+    /// Identity.
+    pub id: FileId,
+    /// The caller's name or the default one.
+    pub file_id: String,
+    /// Whose it is.
+    pub owner: crate::file::Owner,
+    /// Tenant.
+    pub organisation: String,
+    /// Project.
+    pub project: Option<String>,
+    /// Place.
+    pub path: StoragePath,
+    /// Description.
+    pub description: crate::file::Description,
+    /// Visibility.
+    pub is_public: bool,
+    /// Kind of backend.
+    pub provider: crate::volume::Provider,
+}
+
+/// An upload that ended without a file and whose bytes may still be there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DeadUpload {
+    /// The upload.
+    pub id: UploadId,
+    /// Its volume.
+    pub volume: VolumeId,
+    /// The key its bytes may be at.
+    pub key: Key,
+}
+
+/// Bytes that nobody names any more.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reclaim {
+    /// The object.
+    pub object: ObjectId,
+    /// Its volume.
+    pub volume: VolumeId,
+    /// Its key.
+    pub key: Key,
+}
+
+/// A live object, for comparing rows with a volume.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ObjectRow {
+    /// The object.
+    pub id: ObjectId,
+    /// Its key.
+    pub key: Key,
+    /// Bytes on the backend.
+    pub stored_size: u64,
+    /// When it was committed.
+    pub created_at: Timestamp,
+}

@@ -1,0 +1,376 @@
+//! Volumes and what they stand on.
+
+use crate::{
+    error::{FieldViolation, Resource},
+    id::{ClusterId, LocalPathId, VolumeId},
+    path::{PathRules, check_segment},
+    time::Timestamp,
+};
+use serde::{Deserialize, Serialize};
+use std::{path::PathBuf, str::FromStr};
+
+/// Most bytes of a volume's name.
+pub const MAX_NAME_BYTES: usize = 100;
+/// Most organisations, and most apps, a volume names in its access lists.
+pub const MAX_ACCESS_ENTRIES: usize = 1_000;
+
+/// A named place that holds bytes.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Volume {
+    /// Identity.
+    pub id: VolumeId,
+    /// Everything an operator sets.
+    pub settings: Settings,
+    /// Bytes of all versions of all files.
+    pub quota_used: u64,
+    /// When it was made.
+    pub created_at: Timestamp,
+    /// When its settings last changed.
+    pub updated_at: Timestamp,
+}
+
+/// What an operator sets on a volume.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Settings {
+    /// Unique.
+    pub name: String,
+    /// Where the bytes are. Fixed.
+    pub backend: Backend,
+    /// How keys are chosen. Fixed.
+    pub strategy: Strategy,
+    /// What becomes of earlier versions.
+    pub versioning: Versioning,
+    /// How paths are read. Fixed once the volume holds files.
+    pub paths: PathRules,
+    /// Put before every key; empty, or segments ending with `/`. Fixed once the volume holds files.
+    pub default_prefix: String,
+    /// Bytes the volume may hold.
+    pub quota_limit: Option<u64>,
+    /// Largest single file, in bytes.
+    pub max_file_bytes: Option<u64>,
+    /// Whether uploads and reads are possible.
+    pub is_active: bool,
+    /// Who may upload here; everybody if both lists are empty.
+    pub allowed_organisations: Vec<String>,
+    /// Apps that may upload here.
+    pub allowed_apps: Vec<String>,
+    /// Seconds the trash is kept; `None`: until somebody purges.
+    pub trash_retention_seconds: Option<u64>,
+}
+
+/// Where a volume's bytes are.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Backend {
+    /// An approved directory of the host.
+    Local {
+        /// Which.
+        local_path_id: LocalPathId,
+    },
+}
+
+impl Backend {
+    /// The document's `driver`.
+    pub fn driver(&self) -> &'static str {
+        match self {
+            Self::Local { .. } => "local",
+        }
+    }
+}
+
+/// The kind of backend a file is on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Provider {
+    /// A disk of the host.
+    Local,
+}
+
+impl Provider {
+    /// The document's `provider`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Local => "local",
+        }
+    }
+}
+
+impl FromStr for Provider {
+    type Err = UnknownValue;
+
+    fn from_str(text: &str) -> Result<Self, UnknownValue> {
+        match text {
+            "local" => Ok(Self::Local),
+            _ => Err(UnknownValue),
+        }
+    }
+}
+
+/// How keys are chosen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Strategy {
+    /// [`crate::path::Key::of_version`]: never reused.
+    Uuid,
+}
+
+impl Strategy {
+    /// The document's `auto_path_strategy`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Uuid => "uuid",
+        }
+    }
+}
+
+impl FromStr for Strategy {
+    type Err = UnknownValue;
+
+    fn from_str(text: &str) -> Result<Self, UnknownValue> {
+        match text {
+            "uuid" => Ok(Self::Uuid),
+            _ => Err(UnknownValue),
+        }
+    }
+}
+
+/// What becomes of earlier versions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Versioning {
+    /// The old content is reclaimed after the new one is committed.
+    None,
+    /// Earlier contents stay as objects of their own.
+    Source,
+}
+
+impl Versioning {
+    /// The document's `versioning_mode`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Source => "source",
+        }
+    }
+}
+
+impl FromStr for Versioning {
+    type Err = UnknownValue;
+
+    fn from_str(text: &str) -> Result<Self, UnknownValue> {
+        match text {
+            "none" => Ok(Self::None),
+            "source" => Ok(Self::Source),
+            _ => Err(UnknownValue),
+        }
+    }
+}
+
+/// A stored value that this build does not know: written by a newer one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("unknown value")]
+pub struct UnknownValue;
+
+impl Settings {
+    /// Settings of a volume on `backend` with everything else as by default.
+    pub fn new(name: impl Into<String>, backend: Backend) -> Self {
+        Self {
+            name: name.into(),
+            backend,
+            strategy: Strategy::Uuid,
+            versioning: Versioning::None,
+            paths: PathRules::default(),
+            default_prefix: String::new(),
+            quota_limit: None,
+            max_file_bytes: None,
+            is_active: true,
+            allowed_organisations: Vec::new(),
+            allowed_apps: Vec::new(),
+            trash_retention_seconds: None,
+        }
+    }
+
+    /// Every malformed field, named as in the contract's `Volume`.
+    pub fn violations(&self) -> Vec<FieldViolation> {
+        let mut found = Vec::new();
+        let mut check = |is_valid: bool, field: &str, problem: &str| {
+            if !is_valid {
+                found.push(FieldViolation { field: format!("volume.{field}"), problem: problem.to_owned() });
+            }
+        };
+        check(
+            is_name(&self.name),
+            "name",
+            "must be 1 to 100 of a-z 0-9 - _ . and begin with a letter or digit",
+        );
+        check(
+            (1..=5).contains(&self.paths.delimiter.chars().count())
+                && !self.paths.delimiter.chars().any(|c| c.is_control() || c.is_alphanumeric() || c == '.'),
+            "path_delimiter",
+            "must be 1 to 5 characters other than letters, digits, dots and control characters",
+        );
+        check(
+            is_prefix(&self.default_prefix),
+            "default_prefix",
+            "must be empty, or valid segments each followed by /, not beginning with .coffer",
+        );
+        for (field, limit) in [
+            ("quota_limit_bytes", self.quota_limit),
+            ("max_file_bytes", self.max_file_bytes),
+            ("trash_retention", self.trash_retention_seconds),
+        ] {
+            check(limit.is_none_or(|n| i64::try_from(n).is_ok()), field, "is too large");
+        }
+        for (field, names) in
+            [("allowed_organisations", &self.allowed_organisations), ("allowed_apps", &self.allowed_apps)]
+        {
+            check(names.len() <= MAX_ACCESS_ENTRIES, field, "must have at most 1,000 entries");
+            check(
+                names.iter().all(|n| crate::name::is_identifier(n)),
+                field,
+                "entries must be 1 to 100 visible characters",
+            );
+        }
+        found
+    }
+
+    /// The name of the first setting that may not change from `self` to `new` while the volume holds files.
+    pub fn fixed_change(&self, new: &Self) -> Option<&'static str> {
+        if self.paths.is_hierarchical != new.paths.is_hierarchical {
+            Some("enforce_hierarchy is fixed once the volume holds files")
+        } else if self.paths.delimiter != new.paths.delimiter {
+            Some("path_delimiter is fixed once the volume holds files")
+        } else if self.default_prefix != new.default_prefix {
+            Some("default_prefix is fixed once the volume holds files")
+        } else {
+            None
+        }
+    }
+}
+
+/// Changes of settings; `None` leaves a setting as it is, `Some(None)` removes a limit.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Changes {
+    /// New name.
+    pub name: Option<String>,
+    /// New versioning.
+    pub versioning: Option<Versioning>,
+    /// Whether paths are folders.
+    pub is_hierarchical: Option<bool>,
+    /// New delimiter.
+    pub delimiter: Option<String>,
+    /// New prefix.
+    pub default_prefix: Option<String>,
+    /// New limit of bytes.
+    pub quota_limit: Option<Option<u64>>,
+    /// New limit of a single file.
+    pub max_file_bytes: Option<Option<u64>>,
+    /// On or off.
+    pub is_active: Option<bool>,
+    /// Who may upload, as a whole.
+    pub allowed_organisations: Option<Vec<String>>,
+    /// Which apps may upload, as a whole.
+    pub allowed_apps: Option<Vec<String>>,
+    /// New keeping of the trash.
+    pub trash_retention_seconds: Option<Option<u64>>,
+}
+
+impl Changes {
+    /// The settings after these changes.
+    pub fn apply(self, mut settings: Settings) -> Settings {
+        fn set<T>(target: &mut T, value: Option<T>) {
+            if let Some(value) = value {
+                *target = value;
+            }
+        }
+        set(&mut settings.name, self.name);
+        set(&mut settings.versioning, self.versioning);
+        set(&mut settings.paths.is_hierarchical, self.is_hierarchical);
+        set(&mut settings.paths.delimiter, self.delimiter);
+        set(&mut settings.default_prefix, self.default_prefix);
+        set(&mut settings.quota_limit, self.quota_limit);
+        set(&mut settings.max_file_bytes, self.max_file_bytes);
+        set(&mut settings.is_active, self.is_active);
+        set(&mut settings.allowed_organisations, self.allowed_organisations);
+        set(&mut settings.allowed_apps, self.allowed_apps);
+        set(&mut settings.trash_retention_seconds, self.trash_retention_seconds);
+        settings
+    }
+}
+
+/// A volume by id or by name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum VolumeRef {
+    /// By id.
+    Id(VolumeId),
+    /// By name.
+    Name(String),
+}
+
+impl VolumeRef {
+    /// Reads a UUID or a name. `None` if the text is neither.
+    pub fn parse(text: &str) -> Option<Self> {
+        match text.parse() {
+            Ok(id) => Some(Self::Id(id)),
+            Err(_) => is_name(text).then(|| Self::Name(text.to_owned())),
+        }
+    }
+
+    /// For a refusal.
+    pub fn resource(&self) -> Resource {
+        Resource::Volume(match self {
+            Self::Id(id) => id.to_string(),
+            Self::Name(name) => name.clone(),
+        })
+    }
+}
+
+/// A directory of the host that volumes may stand on.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LocalPath {
+    /// Identity.
+    pub id: LocalPathId,
+    /// Absolute.
+    pub path: String,
+    /// For people.
+    pub description: String,
+    /// When it was approved.
+    pub created_at: Timestamp,
+}
+
+/// Everything a driver needs to open a volume's backend.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OpenBackend {
+    /// The volume.
+    pub volume: VolumeId,
+    /// The metadata database, which the volume's marker names.
+    pub cluster: ClusterId,
+    /// Put before every key: empty, or segments ending with `/`.
+    pub prefix: String,
+    /// Where.
+    pub place: Place,
+}
+
+/// A backend's address.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Place {
+    /// An absolute directory.
+    Local(PathBuf),
+}
+
+fn is_name(text: &str) -> bool {
+    let is_first = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit();
+    !text.is_empty()
+        && text.len() <= MAX_NAME_BYTES
+        && text.bytes().next().is_some_and(is_first)
+        && text.bytes().all(|b| is_first(b) || matches!(b, b'-' | b'_' | b'.'))
+}
+
+fn is_prefix(text: &str) -> bool {
+    text.is_empty()
+        || (text.len() <= 512
+            && text.strip_suffix('/').is_some_and(|t| {
+                !t.to_ascii_lowercase().starts_with(crate::path::RESERVED)
+                    && t.split('/').all(|s| check_segment(s).is_ok())
+            }))
+}

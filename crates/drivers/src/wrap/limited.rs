@@ -1,0 +1,161 @@
+//! Deadlines, and how much is asked of a backend at a time.
+
+use crate::error::error;
+use async_trait::async_trait;
+use bytes::Bytes;
+use coffer_domain::{
+    driver::{Batch, ByteStream, Capabilities, Driver, ErrorKind, Listed, Result, Stat, WriteOptions, Writer},
+    id::UploadId,
+    path::Key,
+    volume::Provider,
+};
+use futures_util::{StreamExt as _, stream};
+use std::{ops::Range, sync::Arc, time::Duration};
+use tokio::{sync::Semaphore, time::timeout};
+
+/// Deadlines of one driver's calls, and how many may be under way.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// Calls under way at a time, writes of a batch included. A reader or writer that waits for its peer is not under way.
+    pub concurrency: usize,
+    /// For a call to be let in, then again for the call itself: begin, read up to the first piece, stat, delete, list, put, sweep, abort.
+    pub operation: Duration,
+    /// For each further piece of a read.
+    pub piece: Duration,
+    /// For a batch to be encoded and written.
+    pub write: Duration,
+    /// For an object to become durable, which can mean that gigabytes are put on a slow disk.
+    pub finish: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            concurrency: 256,
+            operation: Duration::from_secs(30),
+            piece: Duration::from_secs(30),
+            write: Duration::from_secs(60),
+            finish: Duration::from_secs(600),
+        }
+    }
+}
+
+/// Ends calls that take too long with `Timeout`, and holds back those over the number allowed; one that is held back too long
+/// ends with `Unavailable`.
+#[derive(Debug)]
+pub struct Limited {
+    inner: Arc<dyn Driver>,
+    gate: Gate,
+}
+
+impl Limited {
+    /// Limits `inner`.
+    pub fn new(inner: Arc<dyn Driver>, limits: Limits) -> Self {
+        Self { inner, gate: Gate { permits: Arc::new(Semaphore::new(limits.concurrency)), limits } }
+    }
+}
+
+#[derive(Debug, Clone)]
+struct Gate {
+    permits: Arc<Semaphore>,
+    limits: Limits,
+}
+
+impl Gate {
+    /// Runs a call with a permit and a deadline.
+    async fn pass<T>(
+        &self,
+        operation: &'static str,
+        key: Option<&Key>,
+        deadline: Duration,
+        call: impl Future<Output = Result<T>>,
+    ) -> Result<T> {
+        let _permit = match timeout(self.limits.operation, self.permits.acquire()).await {
+            Ok(permit) => permit.expect("the semaphore is never closed"),
+            Err(late) => return Err(error(ErrorKind::Unavailable, operation, key, late)),
+        };
+        match timeout(deadline, call).await {
+            Ok(result) => result,
+            Err(late) => Err(error(ErrorKind::Timeout, operation, key, late)),
+        }
+    }
+}
+
+#[async_trait]
+#[deny(clippy::missing_trait_methods)]
+impl Driver for Limited {
+    fn provider(&self) -> Provider {
+        self.inner.provider()
+    }
+
+    fn capabilities(&self) -> Capabilities {
+        self.inner.capabilities()
+    }
+
+    async fn begin(&self, upload: UploadId, key: &Key, options: WriteOptions) -> Result<Box<dyn Writer>> {
+        let call = self.inner.begin(upload, key, options);
+        let inner = self.gate.pass("begin", Some(key), self.gate.limits.operation, call).await?;
+        Ok(Box::new(LimitedWriter { inner, gate: self.gate.clone(), key: key.clone() }))
+    }
+
+    async fn read(&self, key: &Key, range: Range<u64>) -> Result<ByteStream> {
+        let call = self.inner.read(key, range);
+        let pieces = self.gate.pass("read", Some(key), self.gate.limits.operation, call).await?;
+        let (deadline, key) = (self.gate.limits.piece, key.clone());
+        // What is left is given up at an error, so that nobody takes up a stream that was late.
+        Ok(Box::pin(stream::unfold(Some((pieces, key)), move |left| async move {
+            let (mut pieces, key) = left?;
+            match timeout(deadline, pieces.next()).await {
+                Ok(Some(Ok(piece))) => Some((Ok(piece), Some((pieces, key)))),
+                Ok(Some(Err(failure))) => Some((Err(failure), None)),
+                Ok(None) => None,
+                Err(late) => Some((Err(error(ErrorKind::Timeout, "read", Some(&key), late)), None)),
+            }
+        })))
+    }
+
+    async fn stat(&self, key: &Key) -> Result<Option<Stat>> {
+        self.gate.pass("stat", Some(key), self.gate.limits.operation, self.inner.stat(key)).await
+    }
+
+    async fn delete(&self, key: &Key) -> Result<()> {
+        self.gate.pass("delete", Some(key), self.gate.limits.operation, self.inner.delete(key)).await
+    }
+
+    async fn list(&self, prefix: &str, after: Option<&Key>, limit: usize) -> Result<Vec<Listed>> {
+        self.gate.pass("list", None, self.gate.limits.operation, self.inner.list(prefix, after, limit)).await
+    }
+
+    async fn put(&self, key: &Key, content: Bytes) -> Result<()> {
+        self.gate.pass("put", Some(key), self.gate.limits.operation, self.inner.put(key, content)).await
+    }
+
+    async fn sweep(&self, upload: UploadId) -> Result<()> {
+        self.gate.pass("sweep", None, self.gate.limits.operation, self.inner.sweep(upload)).await
+    }
+}
+
+struct LimitedWriter {
+    inner: Box<dyn Writer>,
+    gate: Gate,
+    key: Key,
+}
+
+#[async_trait]
+#[deny(clippy::missing_trait_methods)]
+impl Writer for LimitedWriter {
+    async fn write(&mut self, batch: Batch) -> Result<()> {
+        let Self { inner, gate, key } = self;
+        gate.pass("write", Some(key), gate.limits.write, inner.write(batch)).await
+    }
+
+    async fn finish(self: Box<Self>) -> Result<u64> {
+        let Self { inner, gate, key } = *self;
+        gate.pass("finish", Some(&key), gate.limits.finish, inner.finish()).await
+    }
+
+    async fn abort(self: Box<Self>) -> Result<()> {
+        let Self { inner, gate, key } = *self;
+        gate.pass("abort", Some(&key), gate.limits.operation, inner.abort()).await
+    }
+}

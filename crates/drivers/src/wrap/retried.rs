@@ -1,0 +1,132 @@
+//! Tries again what may be done twice.
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use coffer_domain::{
+    driver::{ByteStream, Capabilities, Driver, Listed, Result, Stat, WriteOptions, Writer},
+    id::UploadId,
+    path::Key,
+    volume::Provider,
+};
+use std::{ops::Range, sync::Arc, time::Duration};
+
+/// How often and after which pauses.
+#[derive(Debug, Clone, Copy)]
+pub struct Retry {
+    /// Tries in all; 1 never tries again.
+    pub tries: u32,
+    /// Longest pause after the first try. It doubles after each further one.
+    pub first_pause: Duration,
+    /// No pause is longer.
+    pub longest_pause: Duration,
+}
+
+impl Default for Retry {
+    fn default() -> Self {
+        Self { tries: 4, first_pause: Duration::from_millis(100), longest_pause: Duration::from_secs(2) }
+    }
+}
+
+impl Retry {
+    /// A pause of random length, so that callers who failed together do not come back together.
+    fn pause(&self, failures: u32) -> Duration {
+        let longest = self.first_pause.saturating_mul(1 << failures.saturating_sub(1).min(20)).min(self.longest_pause);
+        let random = uuid::Uuid::new_v4().as_u128() as u32;
+        longest.mul_f64(f64::from(random) / f64::from(u32::MAX))
+    }
+}
+
+/// Tries stat, delete, list, put and sweep again when the failure's kind allows it. Nothing else: bytes that were read or written
+/// can only be asked for again by whoever has them.
+#[derive(Debug)]
+pub struct Retried {
+    inner: Arc<dyn Driver>,
+    retry: Retry,
+}
+
+impl Retried {
+    /// Repeats calls of `inner`.
+    pub fn new(inner: Arc<dyn Driver>, retry: Retry) -> Self {
+        Self { inner, retry }
+    }
+
+    async fn repeat<T, F: Future<Output = Result<T>>>(&self, mut attempt: impl FnMut() -> F) -> Result<T> {
+        let mut failures = 0;
+        loop {
+            let failure = match attempt().await {
+                Ok(value) => return Ok(value),
+                Err(failure) => failure,
+            };
+            failures += 1;
+            if failures >= self.retry.tries || !failure.kind.is_retryable() {
+                return Err(failure);
+            }
+            let pause = self.retry.pause(failures);
+            tracing::info!(
+                driver = self.inner.provider().as_str(),
+                operation = failure.operation,
+                error.kind = ?failure.kind,
+                failures,
+                pause_ms = pause.as_millis() as u64,
+                "a driver's call failed and is tried again"
+            );
+            tokio::time::sleep(pause).await;
+        }
+    }
+}
+
+#[async_trait]
+#[deny(clippy::missing_trait_methods)]
+impl Driver for Retried {
+    fn provider(&self) -> Provider {
+        self.inner.provider()
+    }
+
+    fn capabilities(&self) -> Capabilities {
+        self.inner.capabilities()
+    }
+
+    async fn begin(&self, upload: UploadId, key: &Key, options: WriteOptions) -> Result<Box<dyn Writer>> {
+        self.inner.begin(upload, key, options).await
+    }
+
+    async fn read(&self, key: &Key, range: Range<u64>) -> Result<ByteStream> {
+        self.inner.read(key, range).await
+    }
+
+    async fn stat(&self, key: &Key) -> Result<Option<Stat>> {
+        self.repeat(|| self.inner.stat(key)).await
+    }
+
+    async fn delete(&self, key: &Key) -> Result<()> {
+        self.repeat(|| self.inner.delete(key)).await
+    }
+
+    async fn list(&self, prefix: &str, after: Option<&Key>, limit: usize) -> Result<Vec<Listed>> {
+        self.repeat(|| self.inner.list(prefix, after, limit)).await
+    }
+
+    async fn put(&self, key: &Key, content: Bytes) -> Result<()> {
+        self.repeat(|| self.inner.put(key, content.clone())).await
+    }
+
+    async fn sweep(&self, upload: UploadId) -> Result<()> {
+        self.repeat(|| self.inner.sweep(upload)).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pauses_differ_grow_and_have_an_end() {
+        let retry = Retry { tries: 9, first_pause: Duration::from_millis(100), longest_pause: Duration::from_secs(1) };
+        for (failures, longest) in [(1, 100), (2, 200), (3, 400), (4, 800), (5, 1000), (60, 1000)] {
+            let pauses: Vec<_> = (0..200).map(|_| retry.pause(failures)).collect();
+            assert!(pauses.iter().all(|pause| *pause <= Duration::from_millis(longest)), "{failures}");
+            assert!(pauses.iter().any(|pause| *pause > Duration::from_millis(longest / 2)), "{failures}");
+            assert!(pauses.iter().any(|pause| *pause < Duration::from_millis(longest / 2)), "{failures}");
+        }
+    }
+}

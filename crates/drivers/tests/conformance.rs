@@ -1,0 +1,98 @@
+//! The contract of `coffer_domain::driver::Driver`, kept by every driver: each behaviour is a function of a driver, run here against
+//! every backend.
+
+#[path = "conformance/behaviour.rs"]
+mod behaviour;
+#[path = "support.rs"]
+mod support;
+
+use coffer_domain::{
+    driver::{Driver, Open as _},
+    id::{ClusterId, VolumeId},
+    volume::{OpenBackend, Place},
+};
+use coffer_drivers::{
+    Opener,
+    local::{Config, Local, Staging},
+};
+use std::sync::Arc;
+use tempfile::TempDir;
+
+/// A driver on a place of its own, which ends with the test.
+struct Backend {
+    driver: Arc<dyn Driver>,
+    _place: TempDir,
+}
+
+async fn local(prefix: &str, staging: Staging) -> Backend {
+    let place = TempDir::new().unwrap();
+    let config = Config { root: place.path().to_owned(), prefix: prefix.to_owned(), staging };
+    Backend { driver: Arc::new(Local::open(config).await.unwrap()), _place: place }
+}
+
+async fn opened(prefix: &str) -> Backend {
+    let place = TempDir::new().unwrap();
+    let backend = OpenBackend {
+        volume: VolumeId::new(),
+        cluster: ClusterId::new(),
+        prefix: prefix.to_owned(),
+        place: Place::Local(place.path().to_owned()),
+    };
+    Backend { driver: Opener::default().open(&backend).await.unwrap(), _place: place }
+}
+
+/// A module per backend with a test per behaviour.
+macro_rules! conformance {
+    ($($backend:ident: $open:expr;)+) => {
+        behaviours!(all [$($backend: $open;)+]);
+    };
+}
+
+macro_rules! behaviours {
+    (all [$($backend:ident: $open:expr;)+]) => {
+        $(mod $backend {
+            use super::*;
+            behaviours!(tests $open, [
+                nothing_is_visible_before_finish,
+                finish_answers_the_size_and_the_content_reads_back,
+                sixty_four_mebibytes_come_back_as_they_were,
+                many_small_pieces_are_one_object,
+                an_empty_object_is_an_object,
+                a_declared_size_is_only_a_hint,
+                finish_never_replaces,
+                of_many_writers_to_one_key_one_wins,
+                ranges_are_exact,
+                a_range_is_cut_at_the_end_of_the_object,
+                reading_what_is_absent_fails_before_the_first_piece,
+                pieces_are_bounded,
+                stat_tells_size_and_age,
+                delete_removes_and_may_be_repeated,
+                a_list_is_in_byte_order_and_paged,
+                a_list_hides_the_reserved_folder_unless_asked,
+                a_list_tells_what_stat_tells,
+                put_replaces,
+                abort_leaves_nothing,
+                a_dropped_writer_leaves_nothing_that_is_not_swept,
+                sweep_is_idempotent_and_spares_others,
+                a_batch_is_encoded_once,
+                a_dropped_finish_has_either_happened_or_not,
+                keys_of_every_kind_are_kept_apart,
+            ]);
+        })+
+    };
+    (tests $open:expr, [$($name:ident,)+]) => {
+        $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+        async fn $name() {
+            let backend: Backend = $open.await;
+            behaviour::$name(&*backend.driver).await;
+        })+
+    };
+}
+
+conformance! {
+    local_unnamed: local("", Staging::Unnamed);
+    local_named: local("", Staging::Named);
+    local_with_prefix: local("tenant/one/", Staging::Unnamed);
+    local_wrapped: opened("");
+    local_wrapped_with_prefix: opened("tenant/");
+}

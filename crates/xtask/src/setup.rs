@@ -1,0 +1,130 @@
+//! `cargo xtask setup`: finds what is needed and installs what is missing.
+
+use anyhow::bail;
+
+use crate::workspace::Workspace;
+
+mod go;
+mod postgres;
+mod tools;
+
+/// Something a task needs from the machine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Need {
+    /// rustfmt and clippy of this toolchain.
+    RustComponents,
+    /// PostgreSQL's server programs, version 14 or later.
+    Postgres,
+    Git,
+    /// A Python environment with the packages of the interop client.
+    Python,
+    /// A Go at least as new as the interop client asks for, and its modules.
+    Go,
+    Buf,
+    Grpcurl,
+    CargoDeny,
+    /// diesel's command line, for PostgreSQL.
+    Diesel,
+}
+
+/// What the demo and the benchmarks need.
+pub(crate) const SERVER: [Need; 1] = [Need::Postgres];
+/// What printing `schema.rs` needs.
+pub(crate) const SCHEMA: [Need; 2] = [Need::Postgres, Need::Diesel];
+/// What `lint` needs.
+pub(crate) const LINT: [Need; 5] =
+    [Need::RustComponents, Need::Buf, Need::CargoDeny, Need::Postgres, Need::Diesel];
+/// What the tests need to skip none. Go stands before what is built with it.
+pub(crate) const TESTS: [Need; 6] =
+    [Need::Postgres, Need::Git, Need::Python, Need::Go, Need::Buf, Need::Grpcurl];
+/// All of it.
+pub(crate) const EVERYTHING: [Need; 9] = [
+    Need::RustComponents,
+    Need::Postgres,
+    Need::Git,
+    Need::Python,
+    Need::Go,
+    Need::Buf,
+    Need::Grpcurl,
+    Need::CargoDeny,
+    Need::Diesel,
+];
+
+/// Installs what is missing of `needs`, in their order.
+///
+/// # Errors
+/// Names everything that is still missing, and how to get it, after having tried all.
+pub(crate) fn ensure(workspace: &Workspace, needs: &[Need]) -> anyhow::Result<()> {
+    let mut left = Vec::new();
+    for need in needs {
+        if need.is_met(workspace) {
+            continue;
+        }
+        println!("{need:?} is missing: installing it");
+        let reason = match need.install(workspace) {
+            Ok(()) if need.is_met(workspace) => continue,
+            Ok(()) => "it was installed but is not found".to_owned(),
+            Err(error) => format!("{error:#}"),
+        };
+        left.push(format!("{need:?}: {}\n    {}", need.by_hand(), reason.replace('\n', "\n    ")));
+    }
+    if !left.is_empty() {
+        bail!("still missing:\n  {}", left.join("\n  "));
+    }
+    Ok(())
+}
+
+impl Need {
+    fn is_met(self, workspace: &Workspace) -> bool {
+        match self {
+            Self::RustComponents => tools::has_rust_components(workspace),
+            Self::Postgres => postgres::is_installed(workspace),
+            Self::Git => workspace.has("git"),
+            Self::Python => tools::has_python(workspace),
+            Self::Go => go::is_ready(workspace),
+            Self::Buf => workspace.has("buf"),
+            Self::Grpcurl => workspace.has("grpcurl"),
+            Self::CargoDeny => workspace.has("cargo-deny"),
+            Self::Diesel => workspace.has("diesel"),
+        }
+    }
+
+    fn install(self, workspace: &Workspace) -> anyhow::Result<()> {
+        match self {
+            Self::RustComponents => tools::install_rust_components(workspace),
+            Self::Postgres => postgres::install(workspace),
+            Self::Git => tools::apt(workspace, &["git", "ca-certificates"]),
+            Self::Python => tools::install_python(workspace),
+            Self::Go => go::install(workspace),
+            Self::Buf => tools::install_buf(workspace),
+            Self::Grpcurl => go::install_grpcurl(workspace),
+            Self::CargoDeny => tools::install_cargo_deny(workspace),
+            Self::Diesel => tools::install_diesel(workspace),
+        }
+    }
+
+    /// What a person does where it cannot be installed from here.
+    fn by_hand(self) -> &'static str {
+        match self {
+            Self::RustComponents => "rustup component add rustfmt clippy",
+            Self::Postgres => {
+                "install PostgreSQL's server, 14 or later (Debian: apt-get install postgresql), \
+                 or set COFFER_POSTGRES_BIN to the directory of its programs; it need not run"
+            }
+            Self::Git => "install git",
+            Self::Python => {
+                "install Python 3 with venv (Debian: apt-get install python3-venv) and let pip reach a registry"
+            }
+            Self::Go => "install Go in the version that tests/interop/go/go.mod names, or later",
+            Self::Buf => "put buf into PATH (npm install --global @bufbuild/buf)",
+            Self::Grpcurl => {
+                "put grpcurl into PATH (go install github.com/fullstorydev/grpcurl/cmd/grpcurl@latest)"
+            }
+            Self::CargoDeny => "cargo install cargo-deny --locked",
+            Self::Diesel => {
+                "install libpq's headers (Debian: apt-get install libpq-dev), then \
+                 cargo install diesel_cli --locked --no-default-features --features postgres"
+            }
+        }
+    }
+}

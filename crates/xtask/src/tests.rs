@@ -1,0 +1,37 @@
+//! `cargo xtask test`: all tests, with what they need to skip none.
+
+use std::env;
+use std::ffi::OsString;
+
+use crate::process::run as run_command;
+use crate::setup;
+use crate::workspace::Workspace;
+
+#[derive(clap::Args)]
+pub(crate) struct Options {
+    /// Passed on to `cargo test`, such as `-p coffer-domain`, or a test's name.
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+    arguments: Vec<OsString>,
+}
+
+/// Runs `cargo test` on the workspace, or on what the arguments choose.
+///
+/// # Errors
+/// When a test fails. Where `CI` is set, also when a backend is missing: at a desk its tests are reported as ignored.
+pub(crate) fn run(workspace: &Workspace, options: &Options) -> anyhow::Result<()> {
+    let is_ci = env::var_os("CI").is_some_and(|value| !value.is_empty());
+    match setup::ensure(workspace, &setup::TESTS) {
+        Err(error) if is_ci => return Err(error),
+        Err(error) => eprintln!("{error:#}\ntests that need it are ignored"),
+        Ok(()) => {}
+    }
+    let mut command = workspace.cargo();
+    command.arg("test");
+    if options.arguments.is_empty() {
+        command.arg("--workspace");
+    }
+    if is_ci {
+        command.env("COFFER_REQUIRE_BACKENDS", "1");
+    }
+    run_command(command.args(&options.arguments))
+}

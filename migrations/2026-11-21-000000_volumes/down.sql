@@ -1,0 +1,14 @@
+DROP TABLE local_paths;
+DROP TABLE ftp_endpoints;
+DROP FUNCTION ftp_endpoints_default_port();
+DROP TABLE http_credentials;
+DROP TABLE http_endpoints;
+DROP TABLE s3_credentials;
+DROP TABLE s3_buckets;
+DROP TABLE storage_quotas;
+DROP TABLE app_quotas;
+DROP TABLE user_quotas;
+DROP TABLE storage_volumes;
+DROP TABLE users;
+DROP TABLE cluster;
+DROP FUNCTION refuse_write();
