@@ -276,7 +276,7 @@ CREATE TABLE s3_credentials (
     CONSTRAINT s3_credentials_bucket_id_fkey FOREIGN KEY (bucket_id) REFERENCES s3_buckets (id),
     CONSTRAINT s3_credentials_access_key_check CHECK (octet_length(access_key) BETWEEN 1 AND 1024),
     CONSTRAINT s3_credentials_secret_key_check CHECK (octet_length(secret_key) BETWEEN 1 AND 16384),
-    CONSTRAINT s3_credentials_description_check CHECK (char_length(description) <= 1000)
+    CONSTRAINT s3_credentials_description_check CHECK (octet_length(description) <= 1024)
 );
 CREATE INDEX s3_credentials_bucket_id_idx ON s3_credentials (bucket_id, created_at);
 
@@ -285,7 +285,7 @@ COMMENT ON COLUMN s3_credentials.id IS 'UUIDv7; bound into the sealed secret';
 COMMENT ON COLUMN s3_credentials.bucket_id IS 'The bucket they open';
 COMMENT ON COLUMN s3_credentials.access_key IS 'Access key id; not secret';
 COMMENT ON COLUMN s3_credentials.secret_key IS 'Secret access key, sealed';
-COMMENT ON COLUMN s3_credentials.description IS 'What they are for; at most 1,000 characters';
+COMMENT ON COLUMN s3_credentials.description IS 'What they are for; at most 1,024 bytes';
 COMMENT ON COLUMN s3_credentials.created_at IS 'When the row was made; the newest is used where a volume names none';
 
 CREATE TABLE http_endpoints (
@@ -295,13 +295,13 @@ CREATE TABLE http_endpoints (
     created_at  timestamptz NOT NULL DEFAULT now(),
     CONSTRAINT http_endpoints_pkey PRIMARY KEY (id),
     CONSTRAINT http_endpoints_url_check CHECK (octet_length(url) BETWEEN 1 AND 2048),
-    CONSTRAINT http_endpoints_description_check CHECK (char_length(description) <= 1000)
+    CONSTRAINT http_endpoints_description_check CHECK (octet_length(description) <= 1024)
 );
 
 COMMENT ON TABLE http_endpoints IS 'HTTP and WebDAV servers';
 COMMENT ON COLUMN http_endpoints.id IS 'UUIDv7';
 COMMENT ON COLUMN http_endpoints.url IS 'Base URL; at most 2,048 bytes';
-COMMENT ON COLUMN http_endpoints.description IS 'Name for people; at most 1,000 characters';
+COMMENT ON COLUMN http_endpoints.description IS 'Name for people; at most 1,024 bytes';
 COMMENT ON COLUMN http_endpoints.created_at IS 'When the row was made';
 
 -- The CHECK on credentials keeps a plain {"username":…,"password":…} out even where somebody writes SQL by hand.
@@ -374,11 +374,11 @@ CREATE TABLE local_paths (
     CONSTRAINT local_paths_pkey PRIMARY KEY (id),
     CONSTRAINT local_paths_path_key UNIQUE (path),
     CONSTRAINT local_paths_path_check CHECK (path LIKE '/%' AND octet_length(path) <= 2048),
-    CONSTRAINT local_paths_description_check CHECK (char_length(description) <= 1000)
+    CONSTRAINT local_paths_description_check CHECK (octet_length(description) <= 1024)
 );
 
 COMMENT ON TABLE local_paths IS 'Folders of the server''s disk approved for volumes';
 COMMENT ON COLUMN local_paths.id IS 'UUIDv7';
 COMMENT ON COLUMN local_paths.path IS 'Absolute path, approved once; at most 2,048 bytes';
-COMMENT ON COLUMN local_paths.description IS 'What it is for; at most 1,000 characters';
+COMMENT ON COLUMN local_paths.description IS 'What it is for; at most 1,024 bytes';
 COMMENT ON COLUMN local_paths.created_at IS 'When the row was made';

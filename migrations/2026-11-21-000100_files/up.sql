@@ -151,7 +151,8 @@ CREATE INDEX storage_files_owner_idx ON storage_files (user_id, created_at, id)
     WHERE purged_at IS NULL;
 CREATE INDEX storage_files_tenant_idx ON storage_files (organisation_id, created_at, id)
     WHERE purged_at IS NULL;
-CREATE INDEX storage_files_trash_idx ON storage_files (organisation_id, deleted_at, id)
+-- The trash of a volume: what its retention ends, and what keeps it from being empty.
+CREATE INDEX storage_files_trash_idx ON storage_files (volume_id, deleted_at, id)
     WHERE deleted_at IS NOT NULL AND purged_at IS NULL;
 
 CREATE TRIGGER storage_files_keep_rows BEFORE DELETE OR TRUNCATE ON storage_files
@@ -258,7 +259,7 @@ CREATE TABLE storage_file_versions (
     CONSTRAINT storage_file_versions_checksum_check CHECK (checksum ~ '^[0-9a-f]{64}$'),
     CONSTRAINT storage_file_versions_mime_type_check CHECK (char_length(mime_type) BETWEEN 1 AND 100),
     CONSTRAINT storage_file_versions_provider_path_check CHECK (octet_length(provider_path) BETWEEN 1 AND 2048),
-    CONSTRAINT storage_file_versions_change_description_check CHECK (char_length(change_description) <= 1000)
+    CONSTRAINT storage_file_versions_change_description_check CHECK (octet_length(change_description) <= 1024)
 );
 CREATE UNIQUE INDEX storage_file_versions_current_key ON storage_file_versions (file_id) WHERE is_current;
 -- Deleting an object's row looks here for versions that still name it.
@@ -277,7 +278,7 @@ COMMENT ON COLUMN storage_file_versions.mime_type IS 'Media type; 1 to 100 chara
 COMMENT ON COLUMN storage_file_versions.provider_path IS 'Key of the object on the backend';
 COMMENT ON COLUMN storage_file_versions.created_by IS 'User who made the version; NULL: an app or the system';
 COMMENT ON COLUMN storage_file_versions.created_at IS 'When the version was committed';
-COMMENT ON COLUMN storage_file_versions.change_description IS 'What changed, in the caller''s words; at most 1,000 characters; NULL: not said';
+COMMENT ON COLUMN storage_file_versions.change_description IS 'What changed, in the caller''s words; at most 1,024 bytes; NULL: not said';
 COMMENT ON COLUMN storage_file_versions.is_current IS 'Whether this is the file''s current content; one row per file in every versioning mode';
 
 

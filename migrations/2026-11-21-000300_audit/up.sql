@@ -39,7 +39,7 @@ CREATE TABLE storage_operations (
         'upload', 'download', 'delete', 'copy', 'move', 'update_metadata',
         'view_metadata', 'list', 'undelete', 'purge', 'restore', 'read_operations', 'read_quota',
         'create_volume', 'update_volume', 'delete_volume', 'check_volume',
-        'create_local_path', 'delete_local_path', 'authenticate', 'reconcile', 'migrate', 'other'
+        'create_local_path', 'update_local_path', 'delete_local_path', 'authenticate', 'reconcile', 'migrate', 'other'
     )),
     CONSTRAINT storage_operations_status_check CHECK (status IN ('success', 'failed', 'pending')),
     CONSTRAINT storage_operations_bytes_transferred_check CHECK (bytes_transferred >= 0),

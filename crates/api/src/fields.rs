@@ -69,7 +69,11 @@ impl Fields {
     }
 
     /// An id; `None` inside if it is empty.
-    pub(crate) fn optional_id<T: FromStr<Err: Display>>(&mut self, field: &str, text: &str) -> Option<Option<T>> {
+    pub(crate) fn optional_id<T: FromStr<Err: Display>>(
+        &mut self,
+        field: &str,
+        text: &str,
+    ) -> Option<Option<T>> {
         if text.is_empty() { Some(None) } else { self.id(field, text).map(Some) }
     }
 
@@ -115,7 +119,8 @@ impl Fields {
     /// A file that may be in the trash, where paths name nothing.
     pub(crate) fn file_in_trash(&mut self, field: &str, file: Option<FileReference>) -> Option<FileRef> {
         if matches!(&file, Some(FileReference { by: Some(By::Path(_)) })) {
-            return self.take(&format!("{field}.path"), Err("a path names live files only; use id or file_id"));
+            return self
+                .take(&format!("{field}.path"), Err("a path names live files only; use id or file_id"));
         }
         self.file(field, file)
     }
@@ -133,7 +138,10 @@ impl Fields {
             return self.take(field, Err(format!("must have at most {MAX_PATH_BYTES} bytes")));
         }
         if prefix.chars().any(is_deceptive) {
-            return self.take(field, Err("must not contain control, bidirectional-override or zero-width characters"));
+            return self.take(
+                field,
+                Err("must not contain control, bidirectional-override or zero-width characters"),
+            );
         }
         Some(prefix)
     }
@@ -218,6 +226,14 @@ impl Fields {
 fn is_plain(name: &str) -> Result<(), name::Rule> {
     let is_valid = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-' | b':' | b'/');
     if name.bytes().all(is_valid) { Ok(()) } else { Err("must be 1 to 255 of A-Z a-z 0-9 . _ - : /") }
+}
+
+/// A field that is not named, or one that is and could be converted.
+pub(crate) fn all_or_none<T>(field: Option<Option<T>>) -> Option<Option<T>> {
+    match field {
+        None => Some(None),
+        Some(converted) => converted.map(Some),
+    }
 }
 
 /// Text that is left out when empty.

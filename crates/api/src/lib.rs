@@ -1,1 +1,148 @@
-//! ...
+#![doc = include_str!("../README.md")]
+
+pub mod auth;
+pub mod edge;
+mod fields;
+mod files;
+pub mod metadata;
+mod operations;
+mod page;
+mod quotas;
+pub mod status;
+mod transfers;
+mod volumes;
+
+use auth::Authenticator;
+use coffer_domain::{
+    Error,
+    caller::{Caller, Principal},
+    error::Unauthenticated,
+    id::RequestId,
+    operation::OperationKind,
+    request,
+    service::Coffer,
+};
+use coffer_proto::v1::{
+    audit_service_server::AuditServiceServer, file_service_server::FileServiceServer,
+    quota_service_server::QuotaServiceServer, transfer_service_server::TransferServiceServer,
+    volume_service_server::VolumeServiceServer,
+};
+use fields::Fields;
+use prost::Message;
+use ring::digest;
+use status::status;
+use std::sync::Arc;
+use tonic::{Request, Status, service::Routes};
+
+/// Most bytes of a message in either direction. A message of data has at most half of it.
+pub const MAX_MESSAGE_BYTES: usize = 4 * 1024 * 1024;
+
+/// The contract's services over `coffer`, for callers that `authenticator` knows. The server adds health and reflection, and puts
+/// [`edge::EdgeLayer`] around them all.
+pub fn routes(coffer: Coffer, authenticator: Arc<Authenticator>) -> Routes {
+    let api = Arc::new(Api { tokens: page::Tokens::new(coffer.cluster()), coffer, authenticator });
+    macro_rules! limited {
+        ($server:ident, $service:expr) => {
+            $server::new($service)
+                .max_decoding_message_size(MAX_MESSAGE_BYTES)
+                .max_encoding_message_size(MAX_MESSAGE_BYTES)
+        };
+    }
+    Routes::new(limited!(FileServiceServer, files::Files(api.clone())))
+        .add_service(limited!(TransferServiceServer, transfers::Transfers(api.clone())))
+        .add_service(limited!(VolumeServiceServer, volumes::Volumes(api.clone())))
+        .add_service(limited!(QuotaServiceServer, quotas::Quotas(api.clone())))
+        .add_service(limited!(AuditServiceServer, operations::Operations(api)))
+}
+
+/// What the handlers share.
+struct Api {
+    coffer: Coffer,
+    authenticator: Arc<Authenticator>,
+    tokens: page::Tokens,
+}
+
+/// A request whose caller is established.
+struct Received<T> {
+    caller: Caller,
+    /// What is wrong so far: the metadata's part.
+    fields: Fields,
+    message: T,
+}
+
+impl Api {
+    /// Establishes who calls, if anybody says so. Bad credentials are refused even where none are needed.
+    fn receive<T>(&self, request: Request<T>) -> Result<Received<T>, Status> {
+        let principal = self
+            .authenticator
+            .authenticate(request.metadata())
+            .map_err(|why| self.unauthenticated(&request, why))?;
+        Ok(Self::received(request, principal))
+    }
+
+    /// Establishes who calls; somebody must. The principal comes apart, for what needs one.
+    fn receive_known<T>(&self, request: Request<T>) -> Result<(Principal, Received<T>), Status> {
+        let principal = self
+            .authenticator
+            .authenticate(request.metadata())
+            .and_then(|principal| principal.ok_or(Unauthenticated::Missing))
+            .map_err(|why| self.unauthenticated(&request, why))?;
+        Ok((principal.clone(), Self::received(request, Some(principal))))
+    }
+
+    fn received<T>(request: Request<T>, principal: Option<Principal>) -> Received<T> {
+        let mut fields = Fields::default();
+        let caller = metadata::caller(&request, principal, &mut fields);
+        Received { caller, fields, message: request.into_inner() }
+    }
+
+    fn unauthenticated<T>(&self, request: &Request<T>, why: Unauthenticated) -> Status {
+        self.coffer.unauthenticated(metadata::client_ip(request), why);
+        status(&Error::Unauthenticated(why))
+    }
+
+    /// What was converted, or a refusal that names every bad field and stands in the audit trail as `kind`.
+    async fn checked<T>(
+        &self,
+        caller: &Caller,
+        kind: OperationKind,
+        fields: Fields,
+        converted: Option<T>,
+    ) -> Result<T, Status> {
+        match fields.finish(converted) {
+            Ok(converted) => Ok(converted),
+            Err(error) => Err(status(&self.coffer.refused(caller, kind, error).await)),
+        }
+    }
+}
+
+/// The same for requests that leave no trace in the audit trail when they succeed: neither do they when they are malformed.
+fn checked_untraced<T>(fields: Fields, converted: Option<T>) -> Result<T, Status> {
+    fields.finish(converted).map_err(refuse)
+}
+
+/// For `map_err`.
+#[expect(clippy::needless_pass_by_value, reason = "what map_err hands over")]
+fn refuse(error: Error) -> Status {
+    status(&error)
+}
+
+/// Protection against being sent twice: `None` inside if the caller named no id. The fingerprint is that of the whole message, whose
+/// encoding is the same for the same content.
+fn request_id(
+    fields: &mut Fields,
+    principal: &Principal,
+    method: &'static str,
+    id: &str,
+    message: &impl Message,
+) -> Option<Option<request::Request>> {
+    let field = if method == transfers::WRITE_FILE { "spec.request_id" } else { "request_id" };
+    let Some(id) = fields.optional_id::<RequestId>(field, id)? else { return Some(None) };
+    let mut context = digest::Context::new(&digest::SHA256);
+    context.update(method.as_bytes());
+    context.update(&[0]);
+    context.update(&message.encode_to_vec());
+    let mut fingerprint = [0; 32];
+    fingerprint.copy_from_slice(context.finish().as_ref());
+    Some(Some(request::Request { scope: principal.scope(), id, method, fingerprint }))
+}

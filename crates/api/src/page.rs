@@ -1,7 +1,7 @@
 //! Page tokens: where a page ended, sealed so that only this service's own tokens for the same question are taken back.
 //!
-//! A token is base64url of a version byte, the cursor's id and sort value, and half an HMAC-SHA256 over those and over what the list
-//! was asked: RPC, caller and query.
+//! A token is base64url of a version byte, the cursor's id and sort value, and an HMAC-SHA256 over those and over what the list was
+//! asked: RPC, caller and query.
 
 use crate::fields::Fields;
 use coffer_domain::{
@@ -10,17 +10,17 @@ use coffer_domain::{
     page::{Cursor, PageRequest},
 };
 use data_encoding::BASE64URL_NOPAD;
-use ring::{constant_time, digest, hmac};
+use ring::{digest, hmac};
 use uuid::Uuid;
 
 /// Form of the tokens made here; others are refused.
 const VERSION: u8 = 1;
 
-/// Bytes of the HMAC that a token carries.
-const TAG_BYTES: usize = 16;
+/// Bytes of the HMAC.
+const TAG_BYTES: usize = 32;
 
-/// Most characters of a token: a sort value has at most 255 bytes.
-const MAX_TOKEN_CHARS: usize = 1_024;
+/// Most characters of a token: the longest sort value is a path of 4,096 bytes.
+const MAX_TOKEN_CHARS: usize = 8 * 1_024;
 
 /// Makes and reads the tokens of one metadata database.
 #[derive(Debug, Clone)]
@@ -61,7 +61,9 @@ impl Tokens {
     /// Tokens of a metadata database: the same on each of its nodes and after each restart.
     pub(crate) fn new(cluster: ClusterId) -> Self {
         let cluster = hmac::Key::new(hmac::HMAC_SHA256, cluster.uuid().as_bytes());
-        Self { key: hmac::Key::new(hmac::HMAC_SHA256, hmac::sign(&cluster, b"coffer.v1 page token").as_ref()) }
+        Self {
+            key: hmac::Key::new(hmac::HMAC_SHA256, hmac::sign(&cluster, b"coffer.v1 page token").as_ref()),
+        }
     }
 
     /// The token of a page that ended at `cursor`.
@@ -69,8 +71,8 @@ impl Tokens {
         let mut token = vec![VERSION];
         token.extend_from_slice(cursor.id.as_bytes());
         token.extend_from_slice(cursor.value.as_bytes());
-        let tag = self.tag(&token, binding);
-        token.extend_from_slice(&tag);
+        let tag = hmac::sign(&self.key, &bound(&token, binding));
+        token.extend_from_slice(tag.as_ref());
         BASE64URL_NOPAD.encode(&token)
     }
 
@@ -80,7 +82,12 @@ impl Tokens {
     }
 
     /// The page that is asked for. `skip` applies to the first page; a token says where the one before ended.
-    pub(crate) fn request(&self, asked: Asked<'_>, binding: &Binding, fields: &mut Fields) -> Option<PageRequest> {
+    pub(crate) fn request(
+        &self,
+        asked: Asked<'_>,
+        binding: &Binding,
+        fields: &mut Fields,
+    ) -> Option<PageRequest> {
         let Asked { size, skip, token } = asked;
         let size = fields.absorb(PageRequest::new(size, 0, None));
         let skip = fields.absorb(PageRequest::new(0, skip, None));
@@ -88,7 +95,9 @@ impl Tokens {
             "" => Some(None),
             token => fields.take(
                 "page_token",
-                self.open(token, binding).map(Some).ok_or("is not the next_page_token of this list; only page_size may differ"),
+                self.open(token, binding)
+                    .map(Some)
+                    .ok_or("is not the next_page_token of this list; only page_size may differ"),
             ),
         };
         let (size, skip, after) = (size?.size, skip?.skip, after?);
@@ -101,7 +110,7 @@ impl Tokens {
         }
         let bytes = BASE64URL_NOPAD.decode(token.as_bytes()).ok()?;
         let (sealed, tag) = bytes.split_at_checked(bytes.len().checked_sub(TAG_BYTES)?)?;
-        constant_time::verify_slices_are_equal(tag, &self.tag(sealed, binding)).ok()?;
+        hmac::verify(&self.key, &bound(sealed, binding), tag).ok()?;
         let (version, rest) = sealed.split_first()?;
         let (id, value) = rest.split_at_checked(16)?;
         if *version != VERSION {
@@ -109,15 +118,10 @@ impl Tokens {
         }
         Some(Cursor { value: String::from_utf8(value.to_vec()).ok()?, id: Uuid::from_slice(id).ok()? })
     }
+}
 
-    fn tag(&self, sealed: &[u8], binding: &Binding) -> [u8; TAG_BYTES] {
-        let mut context = hmac::Context::with_key(&self.key);
-        context.update(&binding.0);
-        context.update(sealed);
-        let mut tag = [0; TAG_BYTES];
-        tag.copy_from_slice(&context.sign().as_ref()[..TAG_BYTES]);
-        tag
-    }
+fn bound(sealed: &[u8], binding: &Binding) -> Vec<u8> {
+    [&binding.0, sealed].concat()
 }
 
 #[cfg(test)]
@@ -164,7 +168,14 @@ mod tests {
         let tokens = Tokens::new(ClusterId::new());
         let token = tokens.seal(&cursor(), &binding());
         let foreign = Tokens::new(ClusterId::new()).seal(&cursor(), &binding());
-        let mut bad = vec!["x".to_owned(), "!!".to_owned(), foreign, format!("{token}A"), format!("{token}="), "A".repeat(100_000)];
+        let mut bad = vec![
+            "x".to_owned(),
+            "!!".to_owned(),
+            foreign,
+            format!("{token}A"),
+            format!("{token}="),
+            "A".repeat(100_000),
+        ];
         bad.extend((1..token.len()).map(|end| token[..end].to_owned()));
         let bytes = BASE64URL_NOPAD.decode(token.as_bytes()).unwrap();
         for at in 0..bytes.len() * 8 {
@@ -173,7 +184,9 @@ mod tests {
             bad.push(BASE64URL_NOPAD.encode(&flipped));
         }
         for token in bad {
-            let Err(Error::Invalid(violations)) = ask(&tokens, &token, &binding(), 0) else { panic!("{token} was taken") };
+            let Err(Error::Invalid(violations)) = ask(&tokens, &token, &binding(), 0) else {
+                panic!("{token} was taken")
+            };
             assert_eq!(violations[0].field, "page_token");
         }
     }
@@ -199,6 +212,9 @@ mod tests {
         let mut fields = Fields::default();
         let page = tokens.request(Asked { size: -1, skip: 10_001, token: "x" }, &binding(), &mut fields);
         let Err(Error::Invalid(violations)) = fields.finish(page) else { panic!("taken") };
-        assert_eq!(violations.iter().map(|v| v.field.as_str()).collect::<Vec<_>>(), ["page_size", "skip", "page_token"]);
+        assert_eq!(
+            violations.iter().map(|v| v.field.as_str()).collect::<Vec<_>>(),
+            ["page_size", "skip", "page_token"]
+        );
     }
 }

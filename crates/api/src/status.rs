@@ -6,7 +6,7 @@ use coffer_domain::{
     quota::{Dimension, Exhausted},
 };
 use coffer_proto::ERROR_DOMAIN;
-use std::{collections::HashMap, error::Error as _, time::Duration};
+use std::{collections::HashMap, time::Duration};
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, QuotaViolation, StatusExt as _};
 
@@ -62,9 +62,10 @@ pub(crate) fn is_fault(code: i32) -> bool {
 
 fn code(error: &Error) -> Code {
     match error {
-        Error::Invalid(_) | Error::ChecksumMismatch { .. } | Error::MessageTooLarge { .. } | Error::RequestIdReused => {
-            Code::InvalidArgument
-        }
+        Error::Invalid(_)
+        | Error::ChecksumMismatch { .. }
+        | Error::MessageTooLarge { .. }
+        | Error::RequestIdReused => Code::InvalidArgument,
         Error::SizeMismatch { .. } | Error::OffsetGap { .. } | Error::RangePastEnd { .. } => Code::OutOfRange,
         Error::Unauthenticated(_) => Code::Unauthenticated,
         Error::NotFound(_) => Code::NotFound,
@@ -93,10 +94,16 @@ fn details(error: &Error) -> ErrorDetails {
             }
         }
         Error::QuotaExceeded(exhausted) => {
-            details.set_quota_failure(exhausted.iter().take(MAX_VIOLATIONS).map(quota_violation).collect::<Vec<_>>());
+            details.set_quota_failure(
+                exhausted.iter().take(MAX_VIOLATIONS).map(quota_violation).collect::<Vec<_>>(),
+            );
         }
         Error::State(state) => {
-            details.add_precondition_failure_violation(error.reason(), state_subject(state), cut(&state.to_string()));
+            details.add_precondition_failure_violation(
+                error.reason(),
+                state_subject(state),
+                cut(&state.to_string()),
+            );
         }
         Error::NotFound(resource) => {
             let (kind, name) = resource.kind_and_name();
@@ -106,7 +113,12 @@ fn details(error: &Error) -> ErrorDetails {
             details.set_resource_info(taken_kind(*taken), "", "", taken.to_string());
         }
         Error::Corrupted(file) => {
-            details.set_resource_info("file", file.to_string(), "", "the stored content is not what was uploaded");
+            details.set_resource_info(
+                "file",
+                file.to_string(),
+                "",
+                "the stored content is not what was uploaded",
+            );
         }
         Error::Unavailable(_) | Error::Overloaded | Error::Conflict(Conflict::InFlight) => {
             details.set_retry_info(Some(RETRY_DELAY));
@@ -139,7 +151,9 @@ fn facts(error: &Error) -> HashMap<String, String> {
             vec![fact("algorithm", algorithm), fact("expected", expected), fact("actual", actual)]
         }
         Error::MessageTooLarge { bytes, limit } => vec![fact("bytes", bytes), fact("limit", limit)],
-        Error::SizeMismatch { declared, received } => vec![fact("declared", declared), fact("received", received)],
+        Error::SizeMismatch { declared, received } => {
+            vec![fact("declared", declared), fact("received", received)]
+        }
         Error::OffsetGap { expected, offset } => vec![fact("expected", expected), fact("offset", offset)],
         Error::RangePastEnd { offset, size } => vec![fact("offset", offset), fact("size", size)],
         Error::FileTooLarge { limit } => vec![fact("limit", limit)],
@@ -156,7 +170,8 @@ fn quota_violation(exhausted: &Exhausted) -> QuotaViolation {
         Dimension::Files => "files",
         Dimension::FileSize => "bytes of a single file",
     };
-    let description = format!("{metric}: limit {limit}, used {used}, reserved {reserved}, requested {requested}");
+    let description =
+        format!("{metric}: limit {limit}, used {used}, reserved {reserved}, requested {requested}");
     let mut violation = QuotaViolation::new(cut(&key.to_string()), description);
     violation.quota_metric = metric.to_owned();
     violation.quota_value = i64::try_from(*limit).unwrap_or(i64::MAX);
@@ -184,8 +199,13 @@ fn taken_kind(taken: Taken) -> &'static str {
 
 /// The text with each source behind it, on one line.
 fn chain(error: &(dyn std::error::Error + 'static)) -> String {
-    let sources = std::iter::successors(Some(error), |error| error.source());
-    sources.map(|error| error.to_string().replace(char::is_control, " ")).collect::<Vec<_>>().join(": ")
+    let (mut text, mut next) = (error.to_string(), error.source());
+    while let Some(source) = next {
+        text.push_str(": ");
+        text.push_str(&source.to_string());
+        next = source.source();
+    }
+    text.replace(char::is_control, " ")
 }
 
 fn cut(text: &str) -> String {

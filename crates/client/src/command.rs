@@ -207,6 +207,17 @@ mod tests {
     }
 
     #[test]
+    fn the_readme_tells_the_same() {
+        let readme = include_str!("../README.md");
+        let codes = include_str!("command/exit_codes.txt");
+        for line in codes.lines() {
+            let (code, meaning) = line.trim().split_once("  ").unwrap();
+            assert!(readme.contains(&format!("| {code} | {meaning} |")), "{line}");
+        }
+        assert_eq!(codes.lines().count(), Exit::ALL.len());
+    }
+
+    #[test]
     fn wrong_usage_is_exit_code_2() {
         for wrong in [&["coffer"][..], &["coffer", "upload"], &["coffer", "ls", "--nope"], &["coffer", "rm"]]
         {

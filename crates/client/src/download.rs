@@ -34,7 +34,7 @@ pub enum Destination {
 pub struct Downloaded {
     /// The file that was read. Size, checksums and version are those of the version that was read.
     pub file: v1::File,
-    /// Where it is now.
+    /// Where it is now: the path that was asked for, or the directory's and the name from the service.
     pub path: PathBuf,
     /// Bytes written: those of the range that was asked for.
     pub written_bytes: u64,
@@ -87,9 +87,10 @@ async fn receive_file(
             (path.join(safe_name(&content.file().filename)?), replace)
         }
     };
-    let part = blocking(move || PartFile::create(&path, replace)).await?;
+    let wanted = path.clone();
+    let part = blocking(move || PartFile::create(&wanted, replace)).await?;
     let part = receive(&mut content, part, progress).await?;
-    let path = blocking(move || part.publish()).await?;
+    blocking(move || part.publish()).await?;
     let written_bytes = content.length();
     Ok(Downloaded { file: content.file().clone(), path, written_bytes })
 }

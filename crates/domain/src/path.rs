@@ -4,8 +4,8 @@ use serde::{Deserialize, Serialize};
 use std::fmt;
 use unicode_normalization::UnicodeNormalization as _;
 
-/// Most bytes of a path.
-pub const MAX_PATH_BYTES: usize = 4_096;
+/// Most bytes of a path, as given and in NFC: what fits into an index entry of PostgreSQL.
+pub const MAX_PATH_BYTES: usize = 2_048;
 /// Most bytes of one segment, which is what common file systems allow.
 pub const MAX_SEGMENT_BYTES: usize = 255;
 /// Most segments of a path.
@@ -39,7 +39,7 @@ impl PathRules {
 
 /// The logical name of a file in its volume.
 ///
-/// Invariants: 1 to 4,096 bytes; 1 to 100 segments, each 1 to 255 bytes and a valid [segment](check_segment); the first is not
+/// Invariants: 1 to 2,048 bytes as given and in NFC; 1 to 100 segments, each 1 to 255 bytes and a valid [segment](check_segment); the first is not
 /// `.coffer`. Kept as given; compared in NFC ([`StoragePath::nfc`]).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
@@ -62,7 +62,8 @@ impl StoragePath {
             return Err(BadPath::Reserved);
         }
         segments.into_iter().try_for_each(check_segment)?;
-        Ok(Self(text.to_owned()))
+        let path = Self(text.to_owned());
+        if path.nfc().len() > MAX_PATH_BYTES { Err(BadPath::TooLong) } else { Ok(path) }
     }
 
     /// A path that was checked when it was stored.

@@ -51,7 +51,9 @@ impl Local {
         let jobs = Jobs::default();
         let (root, has_proc) = jobs
             // Without /proc a file without a name cannot be given one.
-            .run("open", None, move || Ok((Root::open(&config)?, std::path::Path::new("/proc/self/fd").is_dir())))
+            .run("open", None, move || {
+                Ok((Root::open(&config)?, std::path::Path::new("/proc/self/fd").is_dir()))
+            })
             .await?;
         let staging = if has_proc { staging } else { Staging::Named };
         Ok(Self { root: Arc::new(root), staging, jobs })
@@ -88,9 +90,15 @@ impl Driver for Local {
         }
     }
 
-    async fn begin(&self, upload: UploadId, key: &Key, options: WriteOptions) -> Result<Box<dyn driver::Writer>> {
+    async fn begin(
+        &self,
+        upload: UploadId,
+        key: &Key,
+        options: WriteOptions,
+    ) -> Result<Box<dyn driver::Writer>> {
         let (staging, target) = (self.staging, self.root.location(key));
-        let create = move |root: &Arc<Root>| Staged::create(root, staging, upload, target, options.declared_size);
+        let create =
+            move |root: &Arc<Root>| Staged::create(root, staging, upload, target, options.declared_size);
         let staged = self.run("begin", Some(key), create).await?;
         Ok(Box::new(Writer::new(self.jobs.clone(), key.clone(), staged)))
     }

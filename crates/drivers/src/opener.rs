@@ -26,7 +26,11 @@ impl Open for Opener {
     async fn open(&self, backend: &OpenBackend) -> Result<Arc<dyn Driver>> {
         let driver: Arc<dyn Driver> = match &backend.place {
             Place::Local(root) => {
-                let config = local::Config { root: root.clone(), prefix: backend.prefix.clone(), ..local::Config::default() };
+                let config = local::Config {
+                    root: root.clone(),
+                    prefix: backend.prefix.clone(),
+                    ..local::Config::default()
+                };
                 Arc::new(local::Local::open(config).await?)
             }
         };

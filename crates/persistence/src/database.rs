@@ -125,6 +125,12 @@ impl Database {
         }
     }
 
+    /// Closes the connections nobody uses. Where one has died, the others of its server have as well, and would only
+    /// fail whoever takes them next.
+    pub fn drop_idle(&self) {
+        self.pool.retain(|_, _| false);
+    }
+
     /// Closes the pool: who waits for a connection, or asks for one from now on, gets [`Error::Unavailable`].
     /// Connections in use are closed when they come back.
     pub fn close(&self) {

@@ -61,7 +61,9 @@ impl Trouble {
     fn of_message(message: &str) -> Self {
         match message {
             "deadlock detected" => Self::Contention,
-            "canceling statement due to lock timeout" | "canceling statement due to statement timeout" => Self::Timeout,
+            "canceling statement due to lock timeout" | "canceling statement due to statement timeout" => {
+                Self::Timeout
+            }
             _ if message.starts_with("terminating connection")
                 || message.starts_with("the database system is ")
                 || message.starts_with("server closed the connection") =>
@@ -100,8 +102,6 @@ pub(crate) fn translate(method: &'static str, error: DieselError) -> Error {
         Some("storage_volumes_name_key") => Error::AlreadyExists(Taken::VolumeName),
         Some("local_paths_path_key") => Error::AlreadyExists(Taken::LocalPath),
         Some("storage_uploads_request_key") => Error::Conflict(Conflict::InFlight),
-        // Characters may grow when they are composed, so that only the index knows the length it can hold.
-        Some("storage_files_path_nfc_check") => Error::invalid("path", "must have at most 2,048 bytes in Unicode NFC"),
         _ => Error::internal(method, error),
     }
 }

@@ -69,7 +69,9 @@ pub(crate) async fn insert(
         .bind::<Text, _>(happened.as_str())
         .bind::<Array<SqlUuid>, _>(files.iter().map(|_| EventId::new().uuid()).collect::<Vec<_>>())
         .bind::<Array<SqlUuid>, _>(files.iter().map(|(id, _, _)| id.uuid()).collect::<Vec<_>>())
-        .bind::<Array<Text>, _>(files.iter().map(|(_, organisation, _)| organisation.as_str()).collect::<Vec<_>>())
+        .bind::<Array<Text>, _>(
+            files.iter().map(|(_, organisation, _)| organisation.as_str()).collect::<Vec<_>>(),
+        )
         .bind::<Array<Jsonb>, _>(files.iter().map(|(_, _, data)| data).collect::<Vec<_>>());
     Cached(insert).execute(&mut &*c).await?;
     Ok(())

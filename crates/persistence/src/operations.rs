@@ -194,6 +194,9 @@ mod tests {
 
     #[test]
     fn nul_is_replaced_at_every_depth() {
-        assert_eq!(without_nul(json!({"a\0": [{"b": "c\0"}, 1]})), json!({"a\u{FFFD}": [{"b": "c\u{FFFD}"}, 1]}));
+        assert_eq!(
+            without_nul(json!({"a\0": [{"b": "c\0"}, 1]})),
+            json!({"a\u{FFFD}": [{"b": "c\u{FFFD}"}, 1]})
+        );
     }
 }

@@ -7,13 +7,14 @@ use coffer_domain::file::Payer;
 use coffer_domain::quota::{Charge, Exhausted, Quota, QuotaKey, Usage};
 use coffer_domain::time::Timestamp;
 use diesel::sql_types::{BigInt, Nullable, Text, Timestamptz, Uuid as SqlUuid};
-use diesel::{OptionalExtension, QueryableByName};
+use diesel::{ExpressionMethods, OptionalExtension, QueryableByName};
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 use futures_util::future::try_join_all;
 use uuid::Uuid;
 
 use crate::cached::Cached;
 use crate::error::{Step, too_large};
+use crate::schema::{app_quotas, storage_quotas, user_quotas};
 
 pub(crate) use drift::drift;
 
@@ -91,9 +92,8 @@ pub(crate) fn exhausted(quotas: &[Locked], charge: Charge) -> Vec<Exhausted> {
 
 /// Counts a charge on all of them.
 pub(crate) async fn count(c: &AsyncPgConnection, quotas: &[Locked], charge: Charge) -> Step<()> {
-    let difference = |add: u64, free: u64| {
-        Ok::<_, std::num::TryFromIntError>(i64::try_from(add)? - i64::try_from(free)?)
-    };
+    let difference =
+        |add: u64, free: u64| Ok::<_, std::num::TryFromIntError>(i64::try_from(add)? - i64::try_from(free)?);
     let bytes = difference(charge.add_bytes, charge.free_bytes).map_err(too_large)?;
     let files = difference(charge.add_files, charge.free_files).map_err(too_large)?;
     try_join_all(quotas.iter().map(|quota| add(c, quota, bytes, files))).await?;
@@ -101,25 +101,26 @@ pub(crate) async fn count(c: &AsyncPgConnection, quotas: &[Locked], charge: Char
 }
 
 async fn add(c: &AsyncPgConnection, quota: &Locked, bytes: i64, files: i64) -> Step<()> {
-    let statement = match quota.key {
-        QuotaKey::Volume(_) => "UPDATE storage_volumes SET quota_used = quota_used + $2 WHERE id = $1",
-        QuotaKey::UserOnVolume(..) => {
+    let on_volume = match place(&quota.key) {
+        Place::Volume(_) => "UPDATE storage_volumes SET quota_used = quota_used + $2 WHERE id = $1",
+        Place::UserOnVolume(..) => {
             "UPDATE user_quotas SET quota_used = quota_used + $2, updated_at = now() WHERE id = $1"
         }
-        QuotaKey::AppOnVolume(..) => {
+        Place::AppOnVolume(..) => {
             "UPDATE app_quotas SET quota_used = quota_used + $2, updated_at = now() WHERE id = $1"
         }
-        QuotaKey::User { .. } | QuotaKey::Organisation(_) | QuotaKey::Project { .. } => {
+        Place::Entity { .. } => {
             let update = diesel::sql_query(
                 "UPDATE storage_quotas SET used_storage_bytes = used_storage_bytes + $2, used_files = used_files + $3,
                  updated_at = now() WHERE id = $1",
             );
-            let update = update.bind::<SqlUuid, _>(quota.id).bind::<BigInt, _>(bytes).bind::<BigInt, _>(files);
+            let update =
+                update.bind::<SqlUuid, _>(quota.id).bind::<BigInt, _>(bytes).bind::<BigInt, _>(files);
             Cached(update).execute(&mut &*c).await?;
             return Ok(());
         }
     };
-    let update = diesel::sql_query(statement).bind::<SqlUuid, _>(quota.id).bind::<BigInt, _>(bytes);
+    let update = diesel::sql_query(on_volume).bind::<SqlUuid, _>(quota.id).bind::<BigInt, _>(bytes);
     Cached(update).execute(&mut &*c).await?;
     Ok(())
 }
@@ -159,39 +160,40 @@ macro_rules! select {
 
 // NO KEY: what refers to a volume may be inserted by others meanwhile.
 async fn find(c: &AsyncPgConnection, key: &QuotaKey, is_locked: bool) -> Step<Option<Row>> {
-    let row = match key {
-        QuotaKey::Volume(volume) => {
+    let row = match place(key) {
+        Place::Volume(volume) => {
             let statement = if is_locked {
                 select!(volume "FROM storage_volumes WHERE id = $1 FOR NO KEY UPDATE")
             } else {
                 select!(volume "FROM storage_volumes WHERE id = $1")
             };
-            let query = diesel::sql_query(statement).bind::<SqlUuid, _>(volume.uuid());
+            let query = diesel::sql_query(statement).bind::<SqlUuid, _>(volume);
             Cached(query).get_result(&mut &*c).await
         }
-        QuotaKey::UserOnVolume(user, volume) => {
+        Place::UserOnVolume(user, volume) => {
             let statement = if is_locked {
                 select!(volume "FROM user_quotas WHERE user_id = $1 AND volume_id = $2 FOR NO KEY UPDATE")
             } else {
                 select!(volume "FROM user_quotas WHERE user_id = $1 AND volume_id = $2")
             };
-            let query = diesel::sql_query(statement).bind::<SqlUuid, _>(user.uuid()).bind::<SqlUuid, _>(volume.uuid());
+            let query = diesel::sql_query(statement).bind::<SqlUuid, _>(user).bind::<SqlUuid, _>(volume);
             Cached(query).get_result(&mut &*c).await
         }
-        QuotaKey::AppOnVolume(app, volume) => {
+        Place::AppOnVolume(app, volume) => {
             let statement = if is_locked {
                 select!(volume "FROM app_quotas WHERE app_id = $1 AND volume_id = $2 FOR NO KEY UPDATE")
             } else {
                 select!(volume "FROM app_quotas WHERE app_id = $1 AND volume_id = $2")
             };
-            let query = diesel::sql_query(statement).bind::<Text, _>(app).bind::<SqlUuid, _>(volume.uuid());
+            let query = diesel::sql_query(statement).bind::<Text, _>(app).bind::<SqlUuid, _>(volume);
             Cached(query).get_result(&mut &*c).await
         }
-        QuotaKey::User { .. } | QuotaKey::Organisation(_) | QuotaKey::Project { .. } => {
-            let Entity { kind, organisation, id, .. } = entity(key);
+        Place::Entity { kind, organisation, id, .. } => {
             let statement = if is_locked { select!(entity " FOR NO KEY UPDATE") } else { select!(entity "") };
-            let query =
-                diesel::sql_query(statement).bind::<Text, _>(kind).bind::<Text, _>(organisation).bind::<Text, _>(id);
+            let query = diesel::sql_query(statement)
+                .bind::<Text, _>(kind)
+                .bind::<Text, _>(organisation)
+                .bind::<Text, _>(id);
             Cached(query).get_result(&mut &*c).await
         }
     };
@@ -200,65 +202,69 @@ async fn find(c: &AsyncPgConnection, key: &QuotaKey, is_locked: bool) -> Step<Op
 
 async fn create(c: &AsyncPgConnection, key: &QuotaKey) -> Step<()> {
     let id = Uuid::now_v7();
-    match key {
+    match place(key) {
         // Made with the volume.
-        QuotaKey::Volume(_) => {}
-        QuotaKey::UserOnVolume(user, volume) => {
-            diesel::sql_query("INSERT INTO user_quotas (id, user_id, volume_id) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING")
-                .bind::<SqlUuid, _>(id)
-                .bind::<SqlUuid, _>(user.uuid())
-                .bind::<SqlUuid, _>(volume.uuid())
+        Place::Volume(_) => {}
+        Place::UserOnVolume(user, volume) => {
+            diesel::insert_into(user_quotas::table)
+                .values((
+                    user_quotas::id.eq(id),
+                    user_quotas::user_id.eq(user),
+                    user_quotas::volume_id.eq(volume),
+                ))
+                .on_conflict_do_nothing()
                 .execute(&mut &*c)
                 .await?;
         }
-        QuotaKey::AppOnVolume(app, volume) => {
-            diesel::sql_query("INSERT INTO app_quotas (id, app_id, volume_id) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING")
-                .bind::<SqlUuid, _>(id)
-                .bind::<Text, _>(app)
-                .bind::<SqlUuid, _>(volume.uuid())
+        Place::AppOnVolume(app, volume) => {
+            diesel::insert_into(app_quotas::table)
+                .values((app_quotas::id.eq(id), app_quotas::app_id.eq(app), app_quotas::volume_id.eq(volume)))
+                .on_conflict_do_nothing()
                 .execute(&mut &*c)
                 .await?;
         }
-        QuotaKey::User { .. } | QuotaKey::Organisation(_) | QuotaKey::Project { .. } => {
-            let entity = entity(key);
-            diesel::sql_query(
-                "INSERT INTO storage_quotas (id, entity_type, organisation_id, entity_id, user_id)
-                 VALUES ($1, $2, $3, $4, $5) ON CONFLICT DO NOTHING",
-            )
-            .bind::<SqlUuid, _>(id)
-            .bind::<Text, _>(entity.kind)
-            .bind::<Text, _>(entity.organisation)
-            .bind::<Text, _>(entity.id)
-            .bind::<Nullable<SqlUuid>, _>(entity.user)
-            .execute(&mut &*c)
-            .await?;
+        Place::Entity { kind, organisation, id: entity, user } => {
+            diesel::insert_into(storage_quotas::table)
+                .values((
+                    storage_quotas::id.eq(id),
+                    storage_quotas::entity_type.eq(kind),
+                    storage_quotas::organisation_id.eq(organisation),
+                    storage_quotas::entity_id.eq(entity),
+                    storage_quotas::user_id.eq(user),
+                ))
+                .on_conflict_do_nothing()
+                .execute(&mut &*c)
+                .await?;
         }
     }
     Ok(())
 }
 
-/// How a quota over all volumes is named in its table.
-struct Entity<'k> {
-    kind: &'static str,
-    organisation: &'k str,
-    id: String,
-    user: Option<Uuid>,
+/// Where a quota's row is.
+enum Place<'k> {
+    /// `storage_volumes`.
+    Volume(Uuid),
+    /// `user_quotas`.
+    UserOnVolume(Uuid, Uuid),
+    /// `app_quotas`.
+    AppOnVolume(&'k str, Uuid),
+    /// `storage_quotas`.
+    Entity { kind: &'static str, organisation: &'k str, id: String, user: Option<Uuid> },
 }
 
-fn entity(key: &QuotaKey) -> Entity<'_> {
+fn place(key: &QuotaKey) -> Place<'_> {
     match key {
+        QuotaKey::Volume(volume) => Place::Volume(volume.uuid()),
+        QuotaKey::UserOnVolume(user, volume) => Place::UserOnVolume(user.uuid(), volume.uuid()),
+        QuotaKey::AppOnVolume(app, volume) => Place::AppOnVolume(app, volume.uuid()),
         QuotaKey::User { organisation, user } => {
-            Entity { kind: "user", organisation, id: user.to_string(), user: Some(user.uuid()) }
+            Place::Entity { kind: "user", organisation, id: user.to_string(), user: Some(user.uuid()) }
         }
         QuotaKey::Organisation(organisation) => {
-            Entity { kind: "organization", organisation, id: organisation.clone(), user: None }
+            Place::Entity { kind: "organization", organisation, id: organisation.clone(), user: None }
         }
         QuotaKey::Project { organisation, project } => {
-            Entity { kind: "project", organisation, id: project.clone(), user: None }
-        }
-        // Not reached: these have tables of their own. An entity that nobody has is the harmless answer.
-        QuotaKey::Volume(_) | QuotaKey::UserOnVolume(..) | QuotaKey::AppOnVolume(..) => {
-            Entity { kind: "none", organisation: "", id: String::new(), user: None }
+            Place::Entity { kind: "project", organisation, id: project.clone(), user: None }
         }
     }
 }

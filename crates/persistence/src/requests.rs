@@ -15,8 +15,12 @@ use crate::schema::request_results;
 ///
 /// Waits for a transaction that has the same request, up to the session's `lock_timeout`. An answer past its keeping is
 /// as good as none.
-pub(crate) async fn claim<T: DeserializeOwned>(c: &AsyncPgConnection, request: Option<&Request>) -> Step<Option<T>> {
-    const CLAIM: &str = "INSERT INTO request_results AS r (principal, request_id, method, fingerprint, answer, expires_at)
+pub(crate) async fn claim<T: DeserializeOwned>(
+    c: &AsyncPgConnection,
+    request: Option<&Request>,
+) -> Step<Option<T>> {
+    const CLAIM: &str =
+        "INSERT INTO request_results AS r (principal, request_id, method, fingerprint, answer, expires_at)
         VALUES ($1, $2, $3, $4, '', now() + make_interval(hours => $5))
         ON CONFLICT (principal, request_id) DO UPDATE
         SET method = excluded.method, fingerprint = excluded.fingerprint, answer = '', created_at = now(),
@@ -42,7 +46,11 @@ pub(crate) async fn claim<T: DeserializeOwned>(c: &AsyncPgConnection, request: O
 }
 
 /// Keeps the answer of a request that this transaction has claimed.
-pub(crate) async fn answer<T: Serialize>(c: &AsyncPgConnection, request: Option<&Request>, value: &T) -> Step<()> {
+pub(crate) async fn answer<T: Serialize>(
+    c: &AsyncPgConnection,
+    request: Option<&Request>,
+    value: &T,
+) -> Step<()> {
     let Some(request) = request else { return Ok(()) };
     let answer = to_answer(value)?;
     diesel::update(request_results::table.find((&request.scope, request.id.uuid())))
@@ -68,4 +76,3 @@ fn ttl_hours() -> i32 {
     const { assert!(ANSWER_TTL_HOURS <= i32::MAX as i64) };
     ANSWER_TTL_HOURS as i32
 }
-

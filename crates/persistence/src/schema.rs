@@ -85,7 +85,7 @@ diesel::table! {
         id -> Uuid,
         /// Base URL; at most 2,048 bytes
         url -> Text,
-        /// Name for people; at most 1,000 characters
+        /// Name for people; at most 1,024 bytes
         description -> Text,
         /// When the row was made
         created_at -> Timestamptz,
@@ -99,7 +99,7 @@ diesel::table! {
         id -> Uuid,
         /// Absolute path, approved once; at most 2,048 bytes
         path -> Text,
-        /// What it is for; at most 1,000 characters
+        /// What it is for; at most 1,024 bytes
         description -> Text,
         /// When the row was made
         created_at -> Timestamptz,
@@ -208,7 +208,7 @@ diesel::table! {
         access_key -> Text,
         /// Secret access key, sealed
         secret_key -> Text,
-        /// What they are for; at most 1,000 characters
+        /// What they are for; at most 1,024 bytes
         description -> Text,
         /// When the row was made; the newest is used where a volume names none
         created_at -> Timestamptz,
@@ -282,7 +282,7 @@ diesel::table! {
         created_by -> Nullable<Uuid>,
         /// When the version was committed
         created_at -> Timestamptz,
-        /// What changed, in the caller's words; at most 1,000 characters; NULL: not said
+        /// What changed, in the caller's words; at most 1,024 bytes; NULL: not said
         change_description -> Nullable<Text>,
         /// Whether this is the file's current content; one row per file in every versioning mode
         is_current -> Bool,

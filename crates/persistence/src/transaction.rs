@@ -7,14 +7,14 @@ use coffer_domain::operation::Operation;
 use coffer_domain::request::Request;
 use coffer_domain::{Error, Result};
 use deadpool::managed::Object;
-use diesel::{ExpressionMethods, OptionalExtension, QueryDsl, QueryResult};
+use diesel::{OptionalExtension, QueryDsl, QueryResult};
 use diesel_async::{AnsiTransactionManager, AsyncPgConnection, RunQueryDsl, TransactionManager};
 use futures_util::try_join;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tracing::Instrument;
 
-use crate::database::{Connection, Database};
+use crate::database::Connection;
 use crate::error::{Failure, Step, Trouble, translate, unavailable};
 use crate::schema::storage_operations;
 use crate::store::PgStore;
@@ -154,13 +154,17 @@ impl PgStore {
     {
         let mut attempt = 1;
         loop {
-            let mut lease = Lease::take(self.database()).await?;
+            let mut lease = Lease::take(self).await?;
             let error = match lease.attempt(begin, &body).await {
                 Ok(value) => return Ok(value),
                 Err(Stop::Refused(error)) => return Err(error),
                 Err(Stop::Commit(value, error)) if Trouble::of(&error) == Trouble::Disconnected => {
                     drop(lease);
-                    return if self.is_settled(method, settles).await { Ok(value) } else { Err(unavailable()) };
+                    return if self.is_settled(method, settles).await {
+                        Ok(value)
+                    } else {
+                        Err(unavailable())
+                    };
                 }
                 Err(Stop::Failed(error) | Stop::Commit(_, error)) => error,
             };
@@ -169,7 +173,8 @@ impl PgStore {
             if attempt == MAX_ATTEMPTS || !matches!(trouble, Trouble::Contention | Trouble::Disconnected) {
                 return Err(translate(method, error));
             }
-            metrics::counter!("coffer_store_retries_total", "method" => method, "reason" => trouble.as_str()).increment(1);
+            metrics::counter!("coffer_store_retries_total", "method" => method, "reason" => trouble.as_str())
+                .increment(1);
             tracing::debug!(attempt, reason = trouble.as_str(), error = %error, "retrying a transaction");
             if trouble == Trouble::Disconnected {
                 // Where one connection died, the idle ones did too: a restart of the server ends all.
@@ -198,7 +203,7 @@ impl PgStore {
     }
 
     async fn has_operation(&self, operation: OperationId) -> Result<bool, Failure> {
-        let mut lease = Lease::take(self.database()).await?;
+        let mut lease = Lease::take(self).await?;
         let found: QueryResult<Option<uuid::Uuid>> = storage_operations::table
             .find(operation.uuid())
             .select(storage_operations::id)
@@ -227,14 +232,8 @@ struct Lease {
 }
 
 impl Lease {
-    async fn take(database: &Database) -> Result<Self> {
-        match database.get().await {
-            Ok(connection) => Ok(Self { connection: Some(connection), is_clean: false }),
-            Err(error) => {
-                tracing::warn!(error = %error, "no connection to the metadata database");
-                Err(unavailable())
-            }
-        }
+    async fn take(store: &PgStore) -> Result<Self> {
+        Ok(Self { connection: Some(store.connection().await?), is_clean: false })
     }
 
     fn connection(&mut self) -> Result<&mut AsyncPgConnection> {
@@ -249,7 +248,8 @@ impl Lease {
         let connection = self.connection().map_err(Stop::Refused)?;
         let Some(sql) = begin.sql() else {
             let outcome = body(connection).await;
-            self.is_clean = !matches!(&outcome, Err(Failure::Database(e)) if Trouble::of(e) == Trouble::Disconnected);
+            self.is_clean =
+                !matches!(&outcome, Err(Failure::Database(e)) if Trouble::of(e) == Trouble::Disconnected);
             return outcome.map_err(stop);
         };
         AnsiTransactionManager::begin_transaction_sql(connection, sql).await.map_err(Stop::Failed)?;

@@ -64,7 +64,13 @@ pub(crate) enum Verb {
     /// Print a token that a server on the same data directory trusts while it has no issuer
     Token(Token),
     /// Print the settings that `serve` would use, with their sources, or everything that is wrong with them
-    CheckConfig(Listen),
+    CheckConfig {
+        #[command(flatten)]
+        listen: Listen,
+        /// Say of each what it does: a file to start from
+        #[arg(long)]
+        explain: bool,
+    },
 }
 
 /// Steps between versions of the schema.

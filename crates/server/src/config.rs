@@ -213,10 +213,13 @@ impl Loaded {
         self.sources.get(key).cloned().unwrap_or(Source::Default)
     }
 
-    /// All settings as a file that would give the same, each with its source. Without passwords.
-    pub(crate) fn to_toml(&self) -> String {
+    /// All settings as a file that would give the same, each with its source, and with what it does if `explain`. Without passwords.
+    pub(crate) fn to_toml(&self, explain: bool) -> String {
         let mut text = String::new();
         for setting in settings::TABLE {
+            if explain {
+                writeln!(text, "\n# {}", setting.doc).expect("writing to a string does not fail");
+            }
             let line = match (setting.show)(&self.config) {
                 Some(shown) => format!("{} = {shown}", setting.key),
                 None => format!("# {} is not set", setting.key),

@@ -36,7 +36,8 @@ impl DataDir {
     /// It is open to be entered, as far as the umask lets it: a root process runs the embedded PostgreSQL as another user.
     /// What is secret in it has narrower modes of its own.
     pub(crate) fn open(path: &Path) -> anyhow::Result<Self> {
-        fs::create_dir_all(path).with_context(|| format!("cannot make the data directory {}", path.display()))?;
+        fs::create_dir_all(path)
+            .with_context(|| format!("cannot make the data directory {}", path.display()))?;
         let root = path.canonicalize().with_context(|| format!("cannot find {}", path.display()))?;
         Ok(Self { root })
     }
@@ -97,7 +98,11 @@ impl DataDir {
     /// The same, for those who need it.
     pub(crate) fn must_lock(&self) -> anyhow::Result<Lock> {
         self.lock()?.ok_or_else(|| {
-            anyhow!("{} is in use by the process {}", self.root.display(), self.lock_holder().unwrap_or_default())
+            anyhow!(
+                "{} is in use by the process {}",
+                self.root.display(),
+                self.lock_holder().unwrap_or_default()
+            )
         })
     }
 
@@ -201,7 +206,12 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let volume = DataDir::open(dir.path()).unwrap().volume("main").unwrap();
         for path in [volume.as_path(), volume.parent().unwrap()] {
-            assert_eq!(fs::metadata(path).unwrap().permissions().mode() & 0o7777, 0o700, "{}", path.display());
+            assert_eq!(
+                fs::metadata(path).unwrap().permissions().mode() & 0o7777,
+                0o700,
+                "{}",
+                path.display()
+            );
         }
     }
 

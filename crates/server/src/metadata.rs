@@ -19,7 +19,11 @@ pub(crate) struct Metadata {
 
 impl Metadata {
     /// For a server, which holds the data directory's lock.
-    pub(crate) async fn for_server(config: &Config, data_dir: &DataDir, _lock: &Lock) -> anyhow::Result<Self> {
+    pub(crate) async fn for_server(
+        config: &Config,
+        data_dir: &DataDir,
+        _lock: &Lock,
+    ) -> anyhow::Result<Self> {
         let metadata = Self::own(config, data_dir).await?;
         if metadata.embedded.is_some() || config.database.migrate == Migrate::Auto {
             migrate::up(&metadata.database).await.context("cannot migrate the database")?;
@@ -53,18 +57,29 @@ impl Metadata {
 #[derive(Debug)]
 pub(crate) struct ForTool {
     pub(crate) metadata: Metadata,
-    /// `None`: a server has it, and its embedded PostgreSQL is used if that is meant.
-    pub(crate) lock: Option<Lock>,
+    /// Where the tool works, if the settings need such a place.
+    pub(crate) data_dir: DataDir,
+    /// A server has the data directory. Its embedded PostgreSQL is used, if that is meant.
+    pub(crate) is_served: bool,
+    _lock: Option<Lock>,
 }
 
 impl ForTool {
-    pub(crate) async fn open(config: &Config, data_dir: &DataDir) -> anyhow::Result<Self> {
+    pub(crate) async fn open(config: &Config) -> anyhow::Result<Self> {
+        let data_dir = DataDir::open(&config.data_dir)?;
         let lock = data_dir.lock()?;
-        if lock.is_none() && config.is_embedded() {
+        let is_served = lock.is_none();
+        let metadata = if is_served && config.is_embedded() {
             let url = embedded::running_url(&data_dir.postgres())?;
-            return Ok(Self { metadata: Metadata { database: connect(config, &url)?, embedded: None }, lock });
-        }
-        Ok(Self { metadata: Metadata::own(config, data_dir).await?, lock })
+            Metadata { database: connect(config, &url)?, embedded: None }
+        } else {
+            Metadata::own(config, &data_dir).await?
+        };
+        Ok(Self { metadata, data_dir, is_served, _lock: lock })
+    }
+
+    pub(crate) async fn close(self) -> anyhow::Result<()> {
+        self.metadata.close().await
     }
 }
 
@@ -79,7 +94,8 @@ fn connect(config: &Config, url: &str) -> anyhow::Result<Database> {
     Ok(Database::new(url, options)?)
 }
 
-async fn must_be_current(database: &Database) -> anyhow::Result<()> {
+/// Refuses a database that lacks migrations, and says what to do.
+pub(crate) async fn must_be_current(database: &Database) -> anyhow::Result<()> {
     let status = migrate::status(database).await.context("cannot look at the database's schema")?;
     if !status.pending.is_empty() {
         bail!(

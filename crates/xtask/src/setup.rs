@@ -30,7 +30,7 @@ pub(crate) enum Need {
 /// What the demo and the benchmarks need.
 pub(crate) const SERVER: [Need; 1] = [Need::Postgres];
 /// What printing `schema.rs` needs.
-pub(crate) const SCHEMA: [Need; 2] = [Need::Postgres, Need::Diesel];
+pub(crate) const SCHEMA: [Need; 3] = [Need::RustComponents, Need::Postgres, Need::Diesel];
 /// What `lint` needs.
 pub(crate) const LINT: [Need; 5] =
     [Need::RustComponents, Need::Buf, Need::CargoDeny, Need::Postgres, Need::Diesel];

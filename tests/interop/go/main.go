@@ -100,8 +100,8 @@ func showRefusal(name string, err error) {
 			for _, violation := range detail.FieldViolations {
 				fmt.Printf("%s.field_violation %s: %s\n", name, violation.Field, violation.Description)
 			}
-		default:
-			fmt.Printf("%s.detail %v\n", name, detail)
+		case *errdetails.ResourceInfo:
+			fmt.Printf("%s.resource_type %s\n", name, detail.ResourceType)
 		}
 	}
 }

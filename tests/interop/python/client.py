@@ -9,7 +9,6 @@ import sys
 import uuid
 
 import grpc
-from google.protobuf import json_format
 from google.rpc import error_details_pb2
 from grpc_status import rpc_status
 
@@ -22,8 +21,7 @@ SIZE_BYTES = 5 * 1024 * 1024 + 12_345
 RANGE_OFFSET, RANGE_LENGTH = 1_000_003, 700_001
 TIMEOUT_S = 60
 
-DETAILS = (error_details_pb2.ErrorInfo, error_details_pb2.BadRequest, error_details_pb2.QuotaFailure,
-           error_details_pb2.ResourceInfo, error_details_pb2.RetryInfo)
+DETAILS = (error_details_pb2.ErrorInfo, error_details_pb2.BadRequest, error_details_pb2.ResourceInfo)
 
 
 def check(holds, what):
@@ -79,8 +77,8 @@ def show_detail(name, detail):
     elif isinstance(detail, error_details_pb2.BadRequest):
         for violation in detail.field_violations:
             print(f"{name}.field_violation {violation.field}: {violation.description}")
-    else:
-        print(f"{name}.{type(detail).__name__} {json_format.MessageToDict(detail)}")
+    elif isinstance(detail, error_details_pb2.ResourceInfo):
+        print(f"{name}.resource_type {detail.resource_type}")
 
 
 def main():

@@ -29,7 +29,9 @@ fn from_value(Value { kind }: Value) -> Result<Json, NotJson> {
         Kind::BoolValue(value) => value.into(),
         Kind::StringValue(text) => text.into(),
         Kind::NumberValue(number) => Json::Number(from_number(number)?),
-        Kind::ListValue(ListValue { values }) => Json::Array(values.into_iter().map(from_value).collect::<Result<_, _>>()?),
+        Kind::ListValue(ListValue { values }) => {
+            Json::Array(values.into_iter().map(from_value).collect::<Result<_, _>>()?)
+        }
         Kind::StructValue(object) => Json::Object(from_struct(object)?),
     })
 }
@@ -53,7 +55,9 @@ fn to_value(value: Json) -> Value {
         Json::Bool(value) => Kind::BoolValue(value),
         Json::Number(number) => Kind::NumberValue(number.as_f64().unwrap_or_default()),
         Json::String(text) => Kind::StringValue(text),
-        Json::Array(items) => Kind::ListValue(ListValue { values: items.into_iter().map(to_value).collect() }),
+        Json::Array(items) => {
+            Kind::ListValue(ListValue { values: items.into_iter().map(to_value).collect() })
+        }
         Json::Object(object) => Kind::StructValue(to_struct(object)),
     };
     Value { kind: Some(kind) }

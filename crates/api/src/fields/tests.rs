@@ -22,7 +22,10 @@ fn files_are_named_in_three_ways() {
     let id = FileId::new();
     let mut fields = Fields::default();
     assert_eq!(fields.file("file", reference(By::Id(id.to_string()))), Some(FileRef::Id(id)));
-    assert_eq!(fields.file("file", reference(By::FileId("a:b/c".into()))), Some(FileRef::Name("a:b/c".into())));
+    assert_eq!(
+        fields.file("file", reference(By::FileId("a:b/c".into()))),
+        Some(FileRef::Name("a:b/c".into()))
+    );
     let default = id.default_name();
     assert_eq!(fields.file("file", reference(By::FileId(default.clone()))), Some(FileRef::Name(default)));
     assert!(fields.file("file", path("", "a/b")).is_some());
@@ -48,7 +51,11 @@ fn what_names_no_file_is_refused_by_its_field() {
         (path("main", "a\0b"), "file.path.path"),
         (path("main", &"x".repeat(5_000)), "file.path.path"),
     ] {
-        assert_eq!(problems(|fields| assert!(fields.file("file", file.clone()).is_none())), [field], "{file:.200?}");
+        assert_eq!(
+            problems(|fields| assert!(fields.file("file", file.clone()).is_none())),
+            [field],
+            "{file:.200?}"
+        );
     }
     let trash = problems(|fields| assert!(fields.file_in_trash("file", path("", "a")).is_none()));
     assert_eq!(trash, ["file.path"]);
@@ -71,19 +78,33 @@ fn times_have_limits() {
     let time = fields.optional_time("t", Some(WireTime { seconds: 1, nanos: 999_999_999 })).unwrap().unwrap();
     assert_eq!(to_time(time), WireTime { seconds: 1, nanos: 999_999_000 });
     assert!(fields.optional_time("t", Some(WireTime { seconds: year_9999, nanos: 0 })).is_some());
-    for (seconds, nanos) in [(year_9999 + 1, 0), (-62_135_596_801, 0), (i64::MAX, 0), (0, -1), (0, 1_000_000_000)] {
+    for (seconds, nanos) in
+        [(year_9999 + 1, 0), (-62_135_596_801, 0), (i64::MAX, 0), (0, -1), (0, 1_000_000_000)]
+    {
         let time = Some(WireTime { seconds, nanos });
-        assert_eq!(problems(|fields| assert!(fields.optional_time("t", time).is_none())), ["t"], "{seconds} {nanos}");
+        assert_eq!(
+            problems(|fields| assert!(fields.optional_time("t", time).is_none())),
+            ["t"],
+            "{seconds} {nanos}"
+        );
     }
 }
 
 #[test]
 fn masks_name_known_fields_once() {
-    let mask = |paths: &[&str]| Some(FieldMask { paths: paths.iter().map(|path| (*path).to_owned()).collect() });
+    let mask =
+        |paths: &[&str]| Some(FieldMask { paths: paths.iter().map(|path| (*path).to_owned()).collect() });
     let check = |mask| Fields::default().mask(mask, &["path", "tags"], 2).is_some();
     assert!(check(mask(&["tags", "path"])));
     let ten_thousand: Vec<String> = (0..10_000).map(|n| n.to_string()).collect();
-    for bad in [None, mask(&[]), mask(&["*"]), mask(&["owner"]), mask(&["tags", "tags"]), Some(FieldMask { paths: ten_thousand })] {
+    for bad in [
+        None,
+        mask(&[]),
+        mask(&["*"]),
+        mask(&["owner"]),
+        mask(&["tags", "tags"]),
+        Some(FieldMask { paths: ten_thousand }),
+    ] {
         assert!(!check(bad));
     }
 }

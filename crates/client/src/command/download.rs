@@ -92,14 +92,15 @@ impl Download {
 
     /// `None` for standard output.
     fn destination(&self) -> Option<Destination> {
-        let here = Path::new(".");
+        // Joined with a name it is the name alone: the current directory.
+        let here = PathBuf::new();
         match &self.destination {
             Some(path) if path == Path::new("-") => None,
             Some(path) if path.is_dir() || path.to_string_lossy().ends_with('/') => {
                 Some(Destination::Directory { path: path.clone(), replace: self.force })
             }
             Some(path) => Some(Destination::File(path.clone())),
-            None => Some(Destination::Directory { path: here.to_owned(), replace: self.force }),
+            None => Some(Destination::Directory { path: here, replace: self.force }),
         }
     }
 }

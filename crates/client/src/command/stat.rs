@@ -28,7 +28,7 @@ impl Stat {
             return context.output.line(json::message("File", &file));
         }
         for (name, value) in facts(&file) {
-            if !value.is_empty() && value != "-" {
+            if !matches!(value.as_str(), "" | "-" | "unspecified") {
                 context.output.line(format!("{name:<16} {}", printable(&value)))?;
             }
         }

@@ -65,11 +65,11 @@ impl PartFile {
         Err(Error::Busy(destination))
     }
 
-    /// Makes the bytes durable and gives them their name. Blocks. Answers the final path.
+    /// Makes the bytes durable and gives them their name. Blocks.
     ///
     /// # Errors
     /// [`Error::Exists`] if the destination has appeared meanwhile and may not be replaced, [`Error::Io`].
-    pub(super) fn publish(mut self) -> Result<PathBuf> {
+    pub(super) fn publish(mut self) -> Result<()> {
         let shown = self.destination.display();
         self.file.sync_all().map_err(Error::io(format!("cannot write {}", self.path.display())))?;
         if self.replace {
@@ -81,8 +81,7 @@ impl PartFile {
         // Without this the name could be lost in a power failure, not the bytes.
         File::open(parent(&self.destination))
             .and_then(|directory| directory.sync_all())
-            .map_err(Error::io(format!("cannot make {shown} durable")))?;
-        Ok(self.destination.clone())
+            .map_err(Error::io(format!("cannot make {shown} durable")))
     }
 }
 
@@ -184,7 +183,7 @@ mod tests {
         let mut part = PartFile::create(&path, false).unwrap();
         part.write_all(b"hello").unwrap();
         assert_eq!(names(directory.path()), ["a.txt.part"]);
-        assert_eq!(part.publish().unwrap(), path);
+        part.publish().unwrap();
         assert_eq!(names(directory.path()), ["a.txt"]);
         assert_eq!(fs::read(&path).unwrap(), b"hello");
     }
@@ -269,7 +268,7 @@ mod tests {
         let path = directory.path().join("ü".repeat(127));
         let mut part = PartFile::create(&path, false).unwrap();
         part.write_all(b"x").unwrap();
-        assert_eq!(part.publish().unwrap(), path);
+        part.publish().unwrap();
         assert_eq!(fs::read(&path).unwrap(), b"x");
     }
 }

@@ -69,8 +69,8 @@ pub struct Upload {
 }
 
 enum Mode {
-    /// Bytes go to the worker.
-    Store { steps: mpsc::Sender<Step>, outcome: oneshot::Receiver<Result<File>> },
+    /// Bytes go to the worker; its outcome is taken once.
+    Store { steps: mpsc::Sender<Step>, outcome: Option<oneshot::Receiver<Result<File>>> },
     /// The request was answered before: bytes are only compared with what was stored then.
     Replay { answer: Box<File>, pipeline: Pipeline },
 }
@@ -99,7 +99,7 @@ impl Coffer {
                 let (steps, inbox) = mpsc::channel(1);
                 let (report, outcome) = oneshot::channel();
                 self.start_worker(plan, trail.clone(), inbox, report).await?;
-                (Mode::Store { steps, outcome }, ceiling)
+                (Mode::Store { steps, outcome: Some(outcome) }, ceiling)
             }
         };
         let coffer = self.clone();
@@ -180,8 +180,9 @@ impl Upload {
     pub async fn refuse(self, error: Error) -> Error {
         match self.mode {
             Mode::Store { steps, outcome } => {
+                let Some(outcome) = outcome else { return error };
                 let _ = steps.send(Step::Refuse(error)).await;
-                match settled(outcome).await {
+                match settled(Some(outcome)).await {
                     Err(error) => error,
                     Ok(_) => Error::ClientLeft,
                 }
@@ -199,7 +200,7 @@ impl Upload {
         match &mut self.mode {
             Mode::Store { steps, outcome } => match steps.send(Step::Write(pieces)).await {
                 Ok(()) => Ok(()),
-                Err(_) => outcome.await.unwrap_or_else(|_| Err(lost())).map(drop),
+                Err(_) => settled(outcome.take()).await.map(drop),
             },
             Mode::Replay { pipeline, .. } => {
                 pipeline.batch(pieces).encode();
@@ -210,10 +211,10 @@ impl Upload {
 }
 
 /// The worker's outcome.
-async fn settled(outcome: oneshot::Receiver<Result<File>>) -> Result<File> {
-    outcome.await.unwrap_or_else(|_| Err(lost()))
-}
-
-fn lost() -> Error {
-    Error::internal("finish an upload", "its task ended without an outcome")
+async fn settled(outcome: Option<oneshot::Receiver<Result<File>>>) -> Result<File> {
+    let lost = || Error::internal("finish an upload", "its task ended without an outcome");
+    match outcome {
+        Some(outcome) => outcome.await.unwrap_or_else(|_| Err(lost())),
+        None => Err(lost()),
+    }
 }

@@ -22,6 +22,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+/// Most bytes of an approved directory's path, which is what Linux allows.
+const MAX_DIRECTORY_BYTES: usize = 4_096;
 /// Volumes that are compared for overlaps when one is made.
 const MAX_VOLUMES: u32 = 1_000;
 
@@ -395,7 +397,7 @@ async fn round_trip(driver: &dyn Driver, steps: &mut Vec<CheckStep>) {
 fn check_directory(path: &str, allowed_roots: &[std::path::PathBuf]) -> Result<()> {
     let field = |problem: &str| Error::invalid("path", problem);
     let place = Path::new(path);
-    if path.len() > crate::path::MAX_PATH_BYTES || path.chars().any(crate::path::is_deceptive) {
+    if path.len() > MAX_DIRECTORY_BYTES || path.chars().any(crate::path::is_deceptive) {
         return Err(field("must be at most 4,096 bytes without control characters"));
     }
     if !place.is_absolute()

@@ -41,7 +41,10 @@ pub(super) struct Location {
 impl Root {
     pub(super) fn open(config: &Config) -> std::result::Result<Self, Failure> {
         if !config.root.is_absolute() {
-            return Err(Failure::new(ErrorKind::Other, "the root of a local volume must be an absolute path"));
+            return Err(Failure::new(
+                ErrorKind::Other,
+                "the root of a local volume must be an absolute path",
+            ));
         }
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let directory = match rustix::fs::openat(CWD, &config.root, flags, Mode::empty()) {
@@ -67,9 +70,10 @@ impl Root {
     pub(super) fn check(&self) -> std::result::Result<(), Failure> {
         match rustix::fs::statat(CWD, &self.path, AtFlags::SYMLINK_NOFOLLOW) {
             Ok(stat) if identity(&stat) == self.identity => Ok(()),
-            Ok(_) | Err(Errno::NOENT | Errno::NOTDIR) => {
-                Err(Failure::new(ErrorKind::NotOnThisNode, "the root's path leads to another directory than when it was opened"))
-            }
+            Ok(_) | Err(Errno::NOENT | Errno::NOTDIR) => Err(Failure::new(
+                ErrorKind::NotOnThisNode,
+                "the root's path leads to another directory than when it was opened",
+            )),
             Err(errno) => Err(errno.into()),
         }
     }
@@ -154,13 +158,18 @@ pub(super) fn identity(stat: &rustix::fs::Stat) -> (u64, u64) {
 
 /// Bytes of a regular file; `None` for anything else.
 pub(super) fn size(stat: &rustix::fs::Stat) -> Option<u64> {
-    (FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile).then(|| u64::try_from(stat.st_size).unwrap_or(0))
+    (FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile)
+        .then(|| u64::try_from(stat.st_size).unwrap_or(0))
 }
 
 /// The port's view of a regular file; `None` for anything else.
 ///
 /// Its age is the inode's (ctime): that also changes when the file gets its name, and nobody can set it back.
 pub(super) fn describe(stat: &rustix::fs::Stat) -> Option<Stat> {
-    let microseconds = stat.st_ctime.saturating_mul(1_000_000).saturating_add((stat.st_ctime_nsec / 1_000) as i64);
-    Some(Stat { size: size(stat)?, changed_at: Timestamp::from_timestamp_micros(microseconds).unwrap_or_default() })
+    let microseconds =
+        stat.st_ctime.saturating_mul(1_000_000).saturating_add((stat.st_ctime_nsec / 1_000) as i64);
+    Some(Stat {
+        size: size(stat)?,
+        changed_at: Timestamp::from_timestamp_micros(microseconds).unwrap_or_default(),
+    })
 }

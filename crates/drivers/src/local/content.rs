@@ -29,8 +29,9 @@ impl Deref for Content {
 impl Drop for Content {
     fn drop(&mut self) {
         let Some(file) = self.0.take() else { return };
-        let is_slow = rustix::fs::fstat(&file)
-            .is_ok_and(|stat| stat.st_nlink == 0 && size(&stat).is_some_and(|bytes| bytes > SLOW_TO_FREE_BYTES));
+        let is_slow = rustix::fs::fstat(&file).is_ok_and(|stat| {
+            stat.st_nlink == 0 && size(&stat).is_some_and(|bytes| bytes > SLOW_TO_FREE_BYTES)
+        });
         if let (true, Ok(runtime)) = (is_slow, tokio::runtime::Handle::try_current()) {
             runtime.spawn_blocking(move || drop(file));
         }

@@ -103,12 +103,16 @@ impl Drop for Making<'_> {
 /// `a/b/c` as `(a, a)`, `(a/b, b)`, `(a/b/c, c)`; nothing for `.`.
 fn way(path: &str) -> impl Iterator<Item = (&str, &str)> {
     let ends = path.match_indices('/').map(|(end, _)| end).chain([path.len()]);
-    ends.map(move |end| &path[..end]).filter(|at| *at != ".").map(|at| (at, at.rsplit('/').next().unwrap_or(at)))
+    ends.map(move |end| &path[..end])
+        .filter(|at| *at != ".")
+        .map(|at| (at, at.rsplit('/').next().unwrap_or(at)))
 }
 
 fn refusal(errno: Errno) -> Failure {
     match errno {
-        Errno::NOTDIR => Failure::new(ErrorKind::AlreadyExists, "an object stands where a directory of the key would be"),
+        Errno::NOTDIR => {
+            Failure::new(ErrorKind::AlreadyExists, "an object stands where a directory of the key would be")
+        }
         _ => errno.into(),
     }
 }

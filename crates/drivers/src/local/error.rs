@@ -34,14 +34,17 @@ fn kind(errno: Errno) -> ErrorKind {
     match errno {
         // ENOTDIR: an object stands where a directory of the key would be, so there is nothing below it.
         Errno::NOENT | Errno::NOTDIR => ErrorKind::NotFound,
-        Errno::EXIST => ErrorKind::AlreadyExists,
+        // EISDIR: other objects' directory stands where the object would be.
+        Errno::EXIST | Errno::ISDIR => ErrorKind::AlreadyExists,
         // EFBIG: larger than this file system's largest file.
         Errno::NOSPC | Errno::DQUOT | Errno::FBIG => ErrorKind::Full,
         Errno::ACCESS | Errno::PERM | Errno::ROFS => ErrorKind::Denied,
         // openat2 found a symlink (ELOOP) or a way out (EXDEV): somebody rearranged the directories below us.
         Errno::LOOP | Errno::XDEV => ErrorKind::Denied,
         // A disk that fails, or a network disk that is gone. It may come back; the bytes of this operation may not.
-        Errno::IO | Errno::STALE | Errno::NODEV | Errno::NXIO | Errno::NOTCONN | Errno::HOSTDOWN => ErrorKind::Unavailable,
+        Errno::IO | Errno::STALE | Errno::NODEV | Errno::NXIO | Errno::NOTCONN | Errno::HOSTDOWN => {
+            ErrorKind::Unavailable
+        }
         // This process or machine is out of something that is given back soon.
         Errno::MFILE | Errno::NFILE | Errno::NOMEM | Errno::BUSY | Errno::AGAIN => ErrorKind::Unavailable,
         Errno::TIMEDOUT => ErrorKind::Timeout,

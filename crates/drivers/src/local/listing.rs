@@ -21,7 +21,12 @@ const NAMES_AT_ONCE: usize = 4096;
 /// Up to `limit` objects after `after` whose keys begin with `prefix`.
 ///
 /// What is not ours is passed over: symlinks, devices, names that are not UTF-8 or cannot be in a key.
-pub(super) fn list(root: &Root, prefix: &str, after: Option<&Key>, limit: usize) -> Result<Vec<Listed>, Failure> {
+pub(super) fn list(
+    root: &Root,
+    prefix: &str,
+    after: Option<&Key>,
+    limit: usize,
+) -> Result<Vec<Listed>, Failure> {
     let after = after.map_or("", Key::as_str);
     let start = prefix.rfind('/').map_or("", |end| &prefix[..=end]);
     if !start.is_empty() && Key::parse(&start[..start.len() - 1]).is_err() {
@@ -34,7 +39,8 @@ pub(super) fn list(root: &Root, prefix: &str, after: Option<&Key>, limit: usize)
     };
     let reserved = format!("{RESERVED}/");
     let shows_reserved = prefix.starts_with(&reserved) || after.starts_with(&reserved);
-    let mut walk = Walk { prefix, after, limit, hidden: (!shows_reserved).then_some(reserved), found: Vec::new() };
+    let mut walk =
+        Walk { prefix, after, limit, hidden: (!shows_reserved).then_some(reserved), found: Vec::new() };
     walk.directory(&directory, start)?;
     Ok(walk.found)
 }

@@ -14,7 +14,8 @@ pub(super) const EVERY_BYTES: u64 = 8 * 1024 * 1024;
 pub(super) fn start(file: &OwnedFd, from: u64, to: u64) -> Result<()> {
     let (Ok(offset), Ok(length)) = (i64::try_from(from), i64::try_from(to - from)) else { return Ok(()) };
     // SAFETY: the descriptor is open as long as `file` is borrowed, and the call reads and writes no memory of ours.
-    let result = unsafe { libc::sync_file_range(file.as_raw_fd(), offset, length, libc::SYNC_FILE_RANGE_WRITE) };
+    let result =
+        unsafe { libc::sync_file_range(file.as_raw_fd(), offset, length, libc::SYNC_FILE_RANGE_WRITE) };
     if result == 0 {
         return Ok(());
     }

@@ -154,7 +154,8 @@ impl Staged {
             return Err(Failure::new(ErrorKind::Other, "nobody waits for the end any more"));
         }
         self.give_name(&directory)?;
-        let published = rustix::fs::fsync(&directory).map_err(Failure::from).and_then(|()| self.published_size());
+        let published =
+            rustix::fs::fsync(&directory).map_err(Failure::from).and_then(|()| self.published_size());
         published.inspect_err(|_| {
             // The name is ours, since giving it never replaces one. The failure that is told is the first.
             let _ = rustix::fs::unlinkat(&directory, self.target.name.as_str(), AtFlags::empty());
@@ -168,7 +169,13 @@ impl Staged {
             return Ok(rustix::fs::linkat(CWD, this.as_str(), directory, target, AtFlags::SYMLINK_FOLLOW)?);
         };
         let staging = self.root.open_directory(&name.directory)?;
-        match rustix::fs::renameat_with(&staging, name.name.as_str(), directory, target, RenameFlags::NOREPLACE) {
+        match rustix::fs::renameat_with(
+            &staging,
+            name.name.as_str(),
+            directory,
+            target,
+            RenameFlags::NOREPLACE,
+        ) {
             // NFS, for one, cannot rename without replacing. It can link, and two names of one file harm nobody.
             Err(Errno::INVAL) => {
                 rustix::fs::linkat(&staging, name.name.as_str(), directory, target, AtFlags::empty())?;
@@ -182,7 +189,10 @@ impl Staged {
     fn published_size(&self) -> Result<u64, Failure> {
         let (ours, found) = (rustix::fs::fstat(&*self.file)?, self.root.look(&self.target)?);
         if identity(&ours) != identity(&found) {
-            return Err(Failure::new(ErrorKind::Denied, "the key's directory was replaced while the object was published"));
+            return Err(Failure::new(
+                ErrorKind::Denied,
+                "the key's directory was replaced while the object was published",
+            ));
         }
         Ok(size(&found).unwrap_or_default())
     }
@@ -262,7 +272,8 @@ fn unnamed(root: &Root, target: &Location) -> Result<Option<OwnedFd>, Failure> {
 
 /// Writes the pieces one after the other from `offset` on. Answers where they end.
 fn write_all(file: &OwnedFd, pieces: &[Bytes], mut offset: u64) -> Result<u64, Failure> {
-    let mut slices: Vec<_> = pieces.iter().filter(|piece| !piece.is_empty()).map(|piece| IoSlice::new(piece)).collect();
+    let mut slices: Vec<_> =
+        pieces.iter().filter(|piece| !piece.is_empty()).map(|piece| IoSlice::new(piece)).collect();
     let mut left = slices.as_mut_slice();
     while !left.is_empty() {
         let now = &left[..left.len().min(MOST_PIECES)];

@@ -4,7 +4,9 @@ use crate::error::error;
 use async_trait::async_trait;
 use bytes::Bytes;
 use coffer_domain::{
-    driver::{Batch, ByteStream, Capabilities, Driver, Error, ErrorKind, Listed, Result, Stat, WriteOptions, Writer},
+    driver::{
+        Batch, ByteStream, Capabilities, Driver, Error, ErrorKind, Listed, Result, Stat, WriteOptions, Writer,
+    },
     id::UploadId,
     path::Key,
     volume::Provider,

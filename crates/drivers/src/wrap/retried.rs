@@ -30,7 +30,8 @@ impl Default for Retry {
 impl Retry {
     /// A pause of random length, so that callers who failed together do not come back together.
     fn pause(&self, failures: u32) -> Duration {
-        let longest = self.first_pause.saturating_mul(1 << failures.saturating_sub(1).min(20)).min(self.longest_pause);
+        let longest =
+            self.first_pause.saturating_mul(1 << failures.saturating_sub(1).min(20)).min(self.longest_pause);
         let random = uuid::Uuid::new_v4().as_u128() as u32;
         longest.mul_f64(f64::from(random) / f64::from(u32::MAX))
     }
@@ -121,7 +122,11 @@ mod tests {
 
     #[test]
     fn pauses_differ_grow_and_have_an_end() {
-        let retry = Retry { tries: 9, first_pause: Duration::from_millis(100), longest_pause: Duration::from_secs(1) };
+        let retry = Retry {
+            tries: 9,
+            first_pause: Duration::from_millis(100),
+            longest_pause: Duration::from_secs(1),
+        };
         for (failures, longest) in [(1, 100), (2, 200), (3, 400), (4, 800), (5, 1000), (60, 1000)] {
             let pauses: Vec<_> = (0..200).map(|_| retry.pause(failures)).collect();
             assert!(pauses.iter().all(|pause| *pause <= Duration::from_millis(longest)), "{failures}");

@@ -83,7 +83,8 @@ impl Driver for Traced {
     }
 
     async fn read(&self, key: &Key, range: Range<u64>) -> Result<ByteStream> {
-        let span = call!(info_span, "driver.read", self.provider(), %key, offset = range.start, bytes = Empty);
+        let span =
+            call!(info_span, "driver.read", self.provider(), %key, offset = range.start, bytes = Empty);
         let pieces = within(&span, self.inner.read(key, range)).await?;
         Ok(Box::pin(TracedStream { pieces, span, bytes: 0 }))
     }

@@ -104,6 +104,19 @@ async fn a_dead_connection_is_replaced() {
 }
 
 #[tokio::test]
+async fn idle_connections_can_be_dropped() {
+    let empty = Empty::new().await;
+    let database = empty.database();
+    let (used, idle) = (database.get().await.unwrap(), database.get().await.unwrap());
+    drop(idle);
+    assert_eq!((database.pool_status().open, database.pool_status().idle), (2, 1));
+    database.drop_idle();
+    assert_eq!((database.pool_status().open, database.pool_status().idle), (1, 0));
+    drop(used);
+    assert_eq!(database.pool_status().idle, 1);
+}
+
+#[tokio::test]
 async fn a_closed_pool_gives_nothing() {
     let empty = Empty::new().await;
     let database = empty.database();

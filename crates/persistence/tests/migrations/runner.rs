@@ -85,7 +85,9 @@ async fn a_turn_that_does_not_come_is_an_error() {
     let first = tokio::spawn(async move { migrate::up(&patient).await });
     let waiting =
         "SELECT query FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'";
-    while texts(&mut connection, waiting).await.is_empty() {
+    // By another session: a transaction sees the activity of its first look only.
+    let mut watch = impatient.get().await.unwrap();
+    while texts(&mut watch, waiting).await.is_empty() {
         tokio::task::yield_now().await;
     }
     let refused = migrate::up(&impatient).await;

@@ -89,7 +89,9 @@ fn read_table(
             (None, _) => mistakes.push(Mistake::at(&source, format!("there is no setting {key}"))),
             (Some(setting), value) => match read_value(value) {
                 Some(value) => given.push(Given { setting, value, source }),
-                None => mistakes.push(Mistake::of(&key, &source, format!("cannot be a {}", value.type_str()))),
+                None => {
+                    mistakes.push(Mistake::of(&key, &source, format!("cannot be a {}", value.type_str())))
+                }
             },
         }
     }

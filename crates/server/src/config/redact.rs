@@ -44,7 +44,10 @@ mod tests {
         for (url, shown) in [
             ("postgres://ann:swordfish@db/coffer", "postgres://ann:***@db/coffer"),
             ("postgres://ann:sword@fish:/@db/coffer", "postgres://ann:***@db/coffer"),
-            ("postgres://ann:@db:5432/coffer?sslmode=require", "postgres://ann:***@db:5432/coffer?sslmode=require"),
+            (
+                "postgres://ann:@db:5432/coffer?sslmode=require",
+                "postgres://ann:***@db:5432/coffer?sslmode=require",
+            ),
             ("postgres://ann@db/coffer?password=swordfish&a=b", "postgres://ann@db/coffer?password=***&a=b"),
             ("postgres://ann@%2Frun%2Fpg/coffer", "postgres://ann@%2Frun%2Fpg/coffer"),
             ("host=db password=swordfish", "***"),

@@ -244,7 +244,9 @@ fn schema(value: &Value) -> Result<coffer_persistence::database::SchemaName, Str
 fn volume_name(value: &Value) -> Result<String, String> {
     match VolumeRef::parse(value.text()?) {
         Some(VolumeRef::Name(name)) => Ok(name),
-        _ => Err("must be 1 to 100 of a-z 0-9 - _ . and begin with a letter or digit, and no UUID".to_owned()),
+        _ => {
+            Err("must be 1 to 100 of a-z 0-9 - _ . and begin with a letter or digit, and no UUID".to_owned())
+        }
     }
 }
 
@@ -282,4 +284,41 @@ fn duration(duration: Duration) -> Option<String> {
 fn list(paths: &[PathBuf]) -> String {
     let paths: Vec<_> = paths.iter().filter_map(|item| path(item)).collect();
     format!("[{}]", paths.join(", "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Config, TABLE};
+    use std::collections::HashSet;
+    use std::fmt::Write as _;
+
+    #[test]
+    fn keys_and_variables_are_distinct_and_none_is_a_group_of_others() {
+        let keys: HashSet<_> = TABLE.iter().map(|setting| setting.key).collect();
+        let variables: HashSet<_> = TABLE.iter().map(super::Setting::variable).collect();
+        assert_eq!((keys.len(), variables.len()), (TABLE.len(), TABLE.len()));
+        assert!(TABLE.iter().all(|setting| !super::is_group(setting.key)));
+    }
+
+    #[test]
+    fn the_readme_lists_every_setting() {
+        let mut table = String::new();
+        for setting in TABLE {
+            let default = (setting.show)(&Config::default()).unwrap_or_default();
+            let default = match default.trim_matches('"') {
+                "" => String::new(),
+                default => format!("`{default}`"),
+            };
+            writeln!(table, "| `{}` | {default} | {} |", setting.key, setting.doc).unwrap();
+        }
+        let readme = include_str!("../../README.md");
+        let head = "| key | default | |\n|---|---|---|\n";
+        let listed = readme.split_once(head).unwrap().1.split("\n\n").next().unwrap();
+        assert!(
+            listed.trim_end() == table.trim_end(),
+            "the table in README.md must be:
+
+{head}{table}"
+        );
+    }
 }

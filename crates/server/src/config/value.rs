@@ -25,7 +25,9 @@ impl Value {
     /// Paths: a list, or one text in which they are separated as in `PATH`.
     pub(super) fn absolute_paths(&self) -> Result<Vec<PathBuf>, String> {
         let paths: Vec<PathBuf> = match self {
-            Self::Text(text) => std::env::split_paths(text).filter(|path| !path.as_os_str().is_empty()).collect(),
+            Self::Text(text) => {
+                std::env::split_paths(text).filter(|path| !path.as_os_str().is_empty()).collect()
+            }
             Self::List(texts) => texts.iter().map(PathBuf::from).collect(),
         };
         match paths.iter().find(|path| !path.is_absolute()) {

@@ -69,7 +69,9 @@ impl Embedded {
 }
 
 async fn start(dir: PathBuf, options: Options) -> anyhow::Result<Cluster> {
-    spawn_blocking(move || Cluster::start(&dir, options)).await?.context("cannot start the embedded PostgreSQL")
+    spawn_blocking(move || Cluster::start(&dir, options))
+        .await?
+        .context("cannot start the embedded PostgreSQL")
 }
 
 /// The URL of a cluster in `dir` that another process runs: PostgreSQL writes its socket's directory into line 5 of
@@ -77,7 +79,10 @@ async fn start(dir: PathBuf, options: Options) -> anyhow::Result<Cluster> {
 pub(super) fn running_url(dir: &Path) -> anyhow::Result<String> {
     let path = dir.join("pg").join("postmaster.pid");
     let text = fs::read_to_string(&path).with_context(|| {
-        format!("the data directory is in use, but its PostgreSQL does not run: cannot read {}", path.display())
+        format!(
+            "the data directory is in use, but its PostgreSQL does not run: cannot read {}",
+            path.display()
+        )
     })?;
     let lines: Vec<_> = text.lines().collect();
     match (lines.get(4), lines.get(7)) {

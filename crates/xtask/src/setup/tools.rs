@@ -5,7 +5,7 @@ use std::path::Path;
 
 use anyhow::{Context as _, ensure};
 
-use crate::process::{run, succeeds};
+use crate::process::{output, run, succeeds};
 use crate::workspace::Workspace;
 
 /// Versions are fixed so that a check means the same everywhere; newer ones that are in PATH are used as they are.
@@ -82,7 +82,9 @@ pub(crate) fn install_cargo_deny(workspace: &Workspace) -> anyhow::Result<()> {
 
 /// It links libpq, unlike Coffer.
 pub(crate) fn install_diesel(workspace: &Workspace) -> anyhow::Result<()> {
-    if !Path::new("/usr/include/postgresql/libpq-fe.h").is_file() && !workspace.has("pg_config") {
+    // Debian has a pg_config without libpq-dev as well; only the header tells.
+    let include_dir = output(workspace.command("pg_config").arg("--includedir")).unwrap_or_default();
+    if !Path::new(include_dir.trim()).join("libpq-fe.h").is_file() {
         apt(workspace, &["libpq-dev"])?;
     }
     cargo_install(workspace, DIESEL, &["--no-default-features", "--features", "postgres"])

@@ -1,10 +1,7 @@
 //! The contract of `coffer_domain::driver::Driver`, kept by every driver: each behaviour is a function of a driver, run here against
 //! every backend.
 
-#[path = "conformance/behaviour.rs"]
 mod behaviour;
-#[path = "support.rs"]
-mod support;
 
 use coffer_domain::{
     driver::{Driver, Open as _},

@@ -8,16 +8,16 @@ use coffer_domain::{
 };
 use futures_util::TryStreamExt as _;
 
-pub fn key(text: &str) -> Key {
+pub(crate) fn key(text: &str) -> Key {
     Key::parse(text).expect("a test's key is valid")
 }
 
-pub fn fresh_key() -> Key {
+pub(crate) fn fresh_key() -> Key {
     Key::of_version(VersionId::new())
 }
 
 /// Bytes that differ everywhere, so that a piece at the wrong place shows: a xorshift generator.
-pub fn noise(length: usize, seed: u64) -> Bytes {
+pub(crate) fn noise(length: usize, seed: u64) -> Bytes {
     let mut state = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
     let mut words = Vec::with_capacity(length + 8);
     while words.len() < length {
@@ -30,11 +30,11 @@ pub fn noise(length: usize, seed: u64) -> Bytes {
     words.into()
 }
 
-pub async fn begin(driver: &dyn Driver, key: &Key) -> Result<Box<dyn Writer>> {
+pub(crate) async fn begin(driver: &dyn Driver, key: &Key) -> Result<Box<dyn Writer>> {
     driver.begin(UploadId::new(), key, WriteOptions::default()).await
 }
 
-pub async fn write(driver: &dyn Driver, key: &Key, content: &Bytes) -> Result<u64> {
+pub(crate) async fn write(driver: &dyn Driver, key: &Key, content: &Bytes) -> Result<u64> {
     let mut writer = begin(driver, key).await?;
     for at in (0..content.len()).step_by(1024 * 1024) {
         let batch = content.slice(at..content.len().min(at + 1024 * 1024));
@@ -44,13 +44,13 @@ pub async fn write(driver: &dyn Driver, key: &Key, content: &Bytes) -> Result<u6
     writer.finish().await
 }
 
-pub async fn read(driver: &dyn Driver, key: &Key) -> Result<Vec<u8>> {
+pub(crate) async fn read(driver: &dyn Driver, key: &Key) -> Result<Vec<u8>> {
     let pieces: Vec<Bytes> = driver.read(key, 0..u64::MAX).await?.try_collect().await?;
     Ok(pieces.concat())
 }
 
 /// All keys below `prefix`, in pages of `limit`.
-pub async fn all_keys(driver: &dyn Driver, prefix: &str, limit: usize) -> Vec<String> {
+pub(crate) async fn all_keys(driver: &dyn Driver, prefix: &str, limit: usize) -> Vec<String> {
     let mut found: Vec<Listed> = Vec::new();
     loop {
         let after = found.last().map(|last| last.key.clone());
@@ -63,13 +63,12 @@ pub async fn all_keys(driver: &dyn Driver, prefix: &str, limit: usize) -> Vec<St
     }
 }
 
-pub fn kind<T>(result: std::result::Result<T, Error>) -> Option<ErrorKind> {
+pub(crate) fn kind<T>(result: std::result::Result<T, Error>) -> Option<ErrorKind> {
     result.err().map(|failure| failure.kind)
 }
 
 /// Whether a missing means (a program, a right) fails the test or only ends it. Says so in any case.
-#[allow(dead_code, reason = "not every test needs something that can be missing")]
-pub fn is_missing(what: &str) {
+pub(crate) fn is_missing(what: &str) {
     let required = std::env::var_os("COFFER_REQUIRE_BACKENDS").is_some_and(|value| value == "1");
     assert!(!required, "{what} is required by COFFER_REQUIRE_BACKENDS=1");
     eprintln!("ignored: {what} is missing");

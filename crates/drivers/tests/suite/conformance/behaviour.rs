@@ -14,7 +14,7 @@ use std::sync::{
     atomic::{AtomicUsize, Ordering},
 };
 
-pub async fn nothing_is_visible_before_finish(driver: &dyn Driver) {
+pub(super) async fn nothing_is_visible_before_finish(driver: &dyn Driver) {
     let (key, content) = (fresh_key(), noise(3_000_000, 1));
     let mut writer = begin(driver, &key).await.unwrap();
     writer.write(vec![content.clone()].into()).await.unwrap();
@@ -25,7 +25,7 @@ pub async fn nothing_is_visible_before_finish(driver: &dyn Driver) {
     assert_eq!(read(driver, &key).await.unwrap(), content);
 }
 
-pub async fn finish_answers_the_size_and_the_content_reads_back(driver: &dyn Driver) {
+pub(super) async fn finish_answers_the_size_and_the_content_reads_back(driver: &dyn Driver) {
     for length in [1, 255, 4096, 256 * 1024 - 1, 256 * 1024, 256 * 1024 + 1, 1024 * 1024, 5_000_001] {
         let (key, content) = (fresh_key(), noise(length, length as u64));
         assert_eq!(write(driver, &key, &content).await.unwrap(), length as u64);
@@ -33,7 +33,7 @@ pub async fn finish_answers_the_size_and_the_content_reads_back(driver: &dyn Dri
     }
 }
 
-pub async fn sixty_four_mebibytes_come_back_as_they_were(driver: &dyn Driver) {
+pub(super) async fn sixty_four_mebibytes_come_back_as_they_were(driver: &dyn Driver) {
     let (key, content) = (fresh_key(), noise(64 * 1024 * 1024, 7));
     let options = WriteOptions { declared_size: Some(content.len() as u64) };
     let mut writer = driver.begin(UploadId::new(), &key, options).await.unwrap();
@@ -45,24 +45,25 @@ pub async fn sixty_four_mebibytes_come_back_as_they_were(driver: &dyn Driver) {
 }
 
 /// More pieces than a kernel takes in one call, and empty ones among them.
-pub async fn many_small_pieces_are_one_object(driver: &dyn Driver) {
+pub(super) async fn many_small_pieces_are_one_object(driver: &dyn Driver) {
     let (key, content) = (fresh_key(), noise(40_000, 3));
     let mut writer = begin(driver, &key).await.unwrap();
-    let pieces = (0..4_000).flat_map(|n| [content.slice(n * 10..n * 10 + 10), Bytes::new()]).collect::<Vec<_>>();
+    let pieces =
+        (0..4_000).flat_map(|n| [content.slice(n * 10..n * 10 + 10), Bytes::new()]).collect::<Vec<_>>();
     writer.write(pieces.into()).await.unwrap();
     writer.write(Vec::new().into()).await.unwrap();
     assert_eq!(writer.finish().await.unwrap(), 40_000);
     assert_eq!(read(driver, &key).await.unwrap(), content);
 }
 
-pub async fn an_empty_object_is_an_object(driver: &dyn Driver) {
+pub(super) async fn an_empty_object_is_an_object(driver: &dyn Driver) {
     let key = fresh_key();
     assert_eq!(begin(driver, &key).await.unwrap().finish().await.unwrap(), 0);
     assert_eq!(driver.stat(&key).await.unwrap().unwrap().size, 0);
     assert_eq!(driver.read(&key, 0..100).await.unwrap().count().await, 0);
 }
 
-pub async fn a_declared_size_is_only_a_hint(driver: &dyn Driver) {
+pub(super) async fn a_declared_size_is_only_a_hint(driver: &dyn Driver) {
     let content = noise(100_000, 4);
     for declared in [0, 1, 99_999, 100_000, 100_001, 20_000_000] {
         let key = fresh_key();
@@ -74,7 +75,7 @@ pub async fn a_declared_size_is_only_a_hint(driver: &dyn Driver) {
     }
 }
 
-pub async fn finish_never_replaces(driver: &dyn Driver) {
+pub(super) async fn finish_never_replaces(driver: &dyn Driver) {
     if !driver.capabilities().create_only {
         return;
     }
@@ -85,7 +86,7 @@ pub async fn finish_never_replaces(driver: &dyn Driver) {
     assert_eq!(all_keys(driver, ".coffer/", 100).await, [""; 0], "the refused one leaves nothing");
 }
 
-pub async fn of_many_writers_to_one_key_one_wins(driver: &dyn Driver) {
+pub(super) async fn of_many_writers_to_one_key_one_wins(driver: &dyn Driver) {
     if !driver.capabilities().create_only {
         return;
     }
@@ -98,10 +99,11 @@ pub async fn of_many_writers_to_one_key_one_wins(driver: &dyn Driver) {
     assert!(results.into_iter().all(|result| matches!(kind(result), None | Some(ErrorKind::AlreadyExists))));
 }
 
-pub async fn ranges_are_exact(driver: &dyn Driver) {
+pub(super) async fn ranges_are_exact(driver: &dyn Driver) {
     let (key, content) = (fresh_key(), noise(1_500_000, 9));
     write(driver, &key, &content).await.unwrap();
-    let edges = [0, 1, 4095, 4096, 256 * 1024 - 1, 256 * 1024, 256 * 1024 + 1, 1_000_000, 1_499_999, 1_500_000];
+    let edges =
+        [0, 1, 4095, 4096, 256 * 1024 - 1, 256 * 1024, 256 * 1024 + 1, 1_000_000, 1_499_999, 1_500_000];
     for start in edges {
         for end in edges.into_iter().filter(|end| *end >= start) {
             if start > 0 && !driver.capabilities().range_read {
@@ -113,16 +115,18 @@ pub async fn ranges_are_exact(driver: &dyn Driver) {
     }
 }
 
-pub async fn a_range_is_cut_at_the_end_of_the_object(driver: &dyn Driver) {
+pub(super) async fn a_range_is_cut_at_the_end_of_the_object(driver: &dyn Driver) {
     let (key, content) = (fresh_key(), noise(1000, 5));
     write(driver, &key, &content).await.unwrap();
-    for (range, expected) in [(0..u64::MAX, 0..1000), (999..2000, 999..1000), (1000..2000, 0..0), (5_000..6_000, 0..0)] {
+    for (range, expected) in
+        [(0..u64::MAX, 0..1000), (999..2000, 999..1000), (1000..2000, 0..0), (5_000..6_000, 0..0)]
+    {
         let pieces: Vec<_> = driver.read(&key, range.clone()).await.unwrap().try_collect().await.unwrap();
         assert_eq!(pieces.concat(), content[expected], "{range:?}");
     }
 }
 
-pub async fn reading_what_is_absent_fails_before_the_first_piece(driver: &dyn Driver) {
+pub(super) async fn reading_what_is_absent_fails_before_the_first_piece(driver: &dyn Driver) {
     let key = fresh_key();
     let failure = driver.read(&key, 0..1).await.err().unwrap();
     assert_eq!((failure.kind, failure.operation), (ErrorKind::NotFound, "read"));
@@ -134,14 +138,14 @@ pub async fn reading_what_is_absent_fails_before_the_first_piece(driver: &dyn Dr
     assert_eq!(kind(driver.read(&above, 0..1).await), Some(ErrorKind::NotFound));
 }
 
-pub async fn pieces_are_bounded(driver: &dyn Driver) {
+pub(super) async fn pieces_are_bounded(driver: &dyn Driver) {
     let key = fresh_key();
     write(driver, &key, &noise(5_000_000, 1)).await.unwrap();
     let pieces: Vec<Bytes> = driver.read(&key, 0..5_000_000).await.unwrap().try_collect().await.unwrap();
     assert!(pieces.iter().all(|piece| (1..=MAX_PIECE_BYTES).contains(&piece.len())));
 }
 
-pub async fn stat_tells_size_and_age(driver: &dyn Driver) {
+pub(super) async fn stat_tells_size_and_age(driver: &dyn Driver) {
     let key = fresh_key();
     assert_eq!(driver.stat(&key).await.unwrap(), None);
     let before = now();
@@ -156,7 +160,7 @@ pub async fn stat_tells_size_and_age(driver: &dyn Driver) {
     assert_eq!(driver.stat(&Key::parse(format!("{key}/below")).unwrap()).await.unwrap(), None);
 }
 
-pub async fn delete_removes_and_may_be_repeated(driver: &dyn Driver) {
+pub(super) async fn delete_removes_and_may_be_repeated(driver: &dyn Driver) {
     let (gone, stays) = (key("aa/bb/gone"), key("aa/bb/stays"));
     for key in [&gone, &stays] {
         write(driver, key, &noise(10, 1)).await.unwrap();
@@ -173,12 +177,14 @@ pub async fn delete_removes_and_may_be_repeated(driver: &dyn Driver) {
     assert_eq!(driver.stat(&gone).await.unwrap().unwrap().size, 20);
 }
 
-pub async fn a_list_is_in_byte_order_and_paged(driver: &dyn Driver) {
+pub(super) async fn a_list_is_in_byte_order_and_paged(driver: &dyn Driver) {
     if !driver.capabilities().list {
         return;
     }
     // A folder sorts as its name and a slash: after the minus and the dot, before the digits.
-    let mut keys = ["a-b", "a.txt", "a/x/1", "a/x/2", "a/x!", "a/x0", "a0", "aé/1", "b/1", "z", "ä", "日/本"].map(key).to_vec();
+    let mut keys = ["a-b", "a.txt", "a/x/1", "a/x/2", "a/x!", "a/x0", "a0", "aé/1", "b/1", "z", "ä", "日/本"]
+        .map(key)
+        .to_vec();
     for key in &keys {
         write(driver, key, &noise(1, 1)).await.unwrap();
     }
@@ -190,18 +196,25 @@ pub async fn a_list_is_in_byte_order_and_paged(driver: &dyn Driver) {
     for prefix in ["a", "a/", "a/x", "a/x/", "a/x/1", "b", "é", "a/x/12", "a//", "../", "a/../b/", "/"] {
         let expected: Vec<_> = expected.iter().filter(|key| key.starts_with(prefix)).cloned().collect();
         for limit in [1, 2, 100] {
-            assert_eq!(all_keys(driver, prefix, limit).await, expected, "below {prefix:?} in pages of {limit}");
+            assert_eq!(
+                all_keys(driver, prefix, limit).await,
+                expected,
+                "below {prefix:?} in pages of {limit}"
+            );
         }
     }
     // From between two keys, and from a key that is gone.
-    for after in ["a", "a/x/10", "a/", "a.u", "zz", "日/本"].into_iter().filter_map(|after| Key::parse(after).ok()) {
+    for after in
+        ["a", "a/x/10", "a/", "a.u", "zz", "日/本"].into_iter().filter_map(|after| Key::parse(after).ok())
+    {
         let expected: Vec<_> = keys.iter().filter(|key| **key > after).cloned().collect();
-        let found: Vec<_> = driver.list("", Some(&after), 100).await.unwrap().into_iter().map(|listed| listed.key).collect();
+        let found: Vec<_> =
+            driver.list("", Some(&after), 100).await.unwrap().into_iter().map(|listed| listed.key).collect();
         assert_eq!(found, expected, "after {after}");
     }
 }
 
-pub async fn a_list_hides_the_reserved_folder_unless_asked(driver: &dyn Driver) {
+pub(super) async fn a_list_hides_the_reserved_folder_unless_asked(driver: &dyn Driver) {
     if !driver.capabilities().list {
         return;
     }
@@ -217,7 +230,7 @@ pub async fn a_list_hides_the_reserved_folder_unless_asked(driver: &dyn Driver) 
     assert_eq!(after, [".coffer/zz/1", ".cofferdam", "a"]);
 }
 
-pub async fn a_list_tells_what_stat_tells(driver: &dyn Driver) {
+pub(super) async fn a_list_tells_what_stat_tells(driver: &dyn Driver) {
     if !driver.capabilities().list {
         return;
     }
@@ -231,7 +244,7 @@ pub async fn a_list_tells_what_stat_tells(driver: &dyn Driver) {
     }
 }
 
-pub async fn put_replaces(driver: &dyn Driver) {
+pub(super) async fn put_replaces(driver: &dyn Driver) {
     let key = Key::marker();
     for length in [65_536, 0, 17] {
         let content = noise(length, length as u64);
@@ -239,11 +252,15 @@ pub async fn put_replaces(driver: &dyn Driver) {
         assert_eq!(read(driver, &key).await.unwrap(), content);
     }
     if driver.capabilities().list {
-        assert_eq!(all_keys(driver, ".coffer/", 10).await, [".coffer/volume.json"], "nothing is left beside it");
+        assert_eq!(
+            all_keys(driver, ".coffer/", 10).await,
+            [".coffer/volume.json"],
+            "nothing is left beside it"
+        );
     }
 }
 
-pub async fn abort_leaves_nothing(driver: &dyn Driver) {
+pub(super) async fn abort_leaves_nothing(driver: &dyn Driver) {
     for batches in [0, 1, 9] {
         let (key, upload) = (fresh_key(), UploadId::new());
         let options = WriteOptions { declared_size: Some(20_000_000) };
@@ -261,7 +278,7 @@ pub async fn abort_leaves_nothing(driver: &dyn Driver) {
     }
 }
 
-pub async fn a_dropped_writer_leaves_nothing_that_is_not_swept(driver: &dyn Driver) {
+pub(super) async fn a_dropped_writer_leaves_nothing_that_is_not_swept(driver: &dyn Driver) {
     let (key, upload) = (fresh_key(), UploadId::new());
     let mut writer = driver.begin(upload, &key, WriteOptions::default()).await.unwrap();
     writer.write(vec![noise(1024 * 1024, 1)].into()).await.unwrap();
@@ -279,7 +296,7 @@ pub async fn a_dropped_writer_leaves_nothing_that_is_not_swept(driver: &dyn Driv
     assert_eq!(read(driver, &key).await.unwrap(), noise(10, 3));
 }
 
-pub async fn sweep_is_idempotent_and_spares_others(driver: &dyn Driver) {
+pub(super) async fn sweep_is_idempotent_and_spares_others(driver: &dyn Driver) {
     let (key, upload) = (fresh_key(), UploadId::new());
     driver.sweep(upload).await.unwrap();
     let mut other = driver.begin(UploadId::new(), &key, WriteOptions::default()).await.unwrap();
@@ -292,7 +309,7 @@ pub async fn sweep_is_idempotent_and_spares_others(driver: &dyn Driver) {
     assert_eq!(read(driver, &key).await.unwrap(), noise(1000, 1));
 }
 
-pub async fn a_batch_is_encoded_once(driver: &dyn Driver) {
+pub(super) async fn a_batch_is_encoded_once(driver: &dyn Driver) {
     let (key, calls) = (fresh_key(), Arc::new(AtomicUsize::new(0)));
     let mut writer = begin(driver, &key).await.unwrap();
     for n in 0..20 {
@@ -308,7 +325,7 @@ pub async fn a_batch_is_encoded_once(driver: &dyn Driver) {
     assert_eq!(read(driver, &key).await.unwrap(), (0..20).flat_map(|n| noise(1000, n)).collect::<Vec<_>>());
 }
 
-pub async fn a_dropped_finish_has_either_happened_or_not(driver: &dyn Driver) {
+pub(super) async fn a_dropped_finish_has_either_happened_or_not(driver: &dyn Driver) {
     for n in 0..20 {
         let (key, upload, content) = (fresh_key(), UploadId::new(), noise(50_000, n));
         let mut writer = driver.begin(upload, &key, WriteOptions::default()).await.unwrap();
@@ -322,16 +339,40 @@ pub async fn a_dropped_finish_has_either_happened_or_not(driver: &dyn Driver) {
     }
 }
 
-pub async fn keys_of_every_kind_are_kept_apart(driver: &dyn Driver) {
+pub(super) async fn keys_of_every_kind_are_kept_apart(driver: &dyn Driver) {
     let long_segment = "s".repeat(255);
     let long_key = vec!["k".repeat(100); 10].join("/");
     let deep = vec!["d"; 200].join("/");
     let texts = [
-        "a", "A", "a b", " a", "a%2fb", "caf\u{e9}", "cafe\u{301}", "%00", "...", "....", "..a", "~", "-rf", "*", "?", "#", ":",
-        "日本語/ファイル", "\u{1F600}", "'\"", "$(x)", &long_segment, &long_key, &deep,
+        "a",
+        "A",
+        "a b",
+        " a",
+        "a%2fb",
+        "caf\u{e9}",
+        "cafe\u{301}",
+        "%00",
+        "...",
+        "....",
+        "..a",
+        "~",
+        "-rf",
+        "*",
+        "?",
+        "#",
+        ":",
+        "日本語/ファイル",
+        "\u{1F600}",
+        "'\"",
+        "$(x)",
+        &long_segment,
+        &long_key,
+        &deep,
     ];
     for (n, text) in texts.iter().enumerate() {
-        write(driver, &key(text), &noise(100, n as u64)).await.unwrap_or_else(|failure| panic!("{text}: {failure:?}"));
+        write(driver, &key(text), &noise(100, n as u64))
+            .await
+            .unwrap_or_else(|failure| panic!("{text}: {failure:?}"));
     }
     for (n, text) in texts.iter().enumerate() {
         assert_eq!(read(driver, &key(text)).await.unwrap(), noise(100, n as u64), "{text}");

@@ -1,0 +1,187 @@
+//! `VolumeService`: volumes and what they stand on.
+
+mod convert;
+
+use crate::{
+    Api, Received, checked_untraced,
+    page::{Asked, Binding},
+    refuse, request_id,
+};
+use coffer_domain::operation::OperationKind;
+use coffer_proto::v1::{
+    CheckVolumeRequest, CheckVolumeResponse, CreateLocalPathRequest, CreateLocalPathResponse,
+    CreateVolumeRequest, CreateVolumeResponse, DeleteLocalPathRequest, DeleteLocalPathResponse,
+    DeleteVolumeRequest, DeleteVolumeResponse, GetLocalPathRequest, GetLocalPathResponse, GetVolumeRequest,
+    GetVolumeResponse, ListLocalPathsRequest, ListLocalPathsResponse, ListVolumesRequest,
+    ListVolumesResponse, UpdateLocalPathRequest, UpdateLocalPathResponse, UpdateVolumeRequest,
+    UpdateVolumeResponse, volume_service_server::VolumeService,
+};
+use convert::{View, to_local_path, to_volume};
+use std::sync::Arc;
+use tonic::{Request, Response, Status};
+
+/// The service.
+pub(crate) struct Volumes(pub(crate) Arc<Api>);
+
+#[tonic::async_trait]
+impl VolumeService for Volumes {
+    async fn create_volume(
+        &self,
+        request: Request<CreateVolumeRequest>,
+    ) -> Result<Response<CreateVolumeResponse>, Status> {
+        let (principal, Received { caller, mut fields, message }) = self.0.receive_known(request)?;
+        let request = request_id(&mut fields, &principal, "CreateVolume", &message.request_id, &message);
+        let CreateVolumeRequest { volume, request_id: _ } = message;
+        let settings = convert::settings(volume, &mut fields);
+        let (settings, request) =
+            self.0.checked(&caller, OperationKind::CreateVolume, fields, settings.zip(request)).await?;
+        let volume = self.0.coffer.create_volume(&caller, settings, request).await.map_err(refuse)?;
+        Ok(Response::new(CreateVolumeResponse { volume: Some(to_volume(volume, View::Whole)) }))
+    }
+
+    async fn get_volume(
+        &self,
+        request: Request<GetVolumeRequest>,
+    ) -> Result<Response<GetVolumeResponse>, Status> {
+        let (_, Received { caller, mut fields, message: GetVolumeRequest { volume } }) =
+            self.0.receive_known(request)?;
+        let volume = fields.volume("volume", &volume);
+        let volume = checked_untraced(fields, volume)?;
+        let volume = self.0.coffer.get_volume(&caller, &volume).await.map_err(refuse)?;
+        Ok(Response::new(GetVolumeResponse { volume: Some(to_volume(volume, View::of(&caller))) }))
+    }
+
+    async fn list_volumes(
+        &self,
+        request: Request<ListVolumesRequest>,
+    ) -> Result<Response<ListVolumesResponse>, Status> {
+        let (principal, Received { caller, mut fields, message }) = self.0.receive_known(request)?;
+        let ListVolumesRequest { page_size, page_token } = message;
+        let binding = Binding::new("ListVolumes", &principal, &[]);
+        let page = self.0.tokens.request(
+            Asked { size: page_size, skip: 0, token: &page_token },
+            &binding,
+            &mut fields,
+        );
+        let page = checked_untraced(fields, page)?;
+        let found = self.0.coffer.list_volumes(&caller, &page).await.map_err(refuse)?;
+        let view = View::of(&caller);
+        Ok(Response::new(ListVolumesResponse {
+            volumes: found.items.into_iter().map(|volume| to_volume(volume, view)).collect(),
+            next_page_token: self.0.tokens.next(found.next.as_ref(), &binding),
+        }))
+    }
+
+    async fn update_volume(
+        &self,
+        request: Request<UpdateVolumeRequest>,
+    ) -> Result<Response<UpdateVolumeResponse>, Status> {
+        let (principal, Received { caller, mut fields, message }) = self.0.receive_known(request)?;
+        let request = request_id(&mut fields, &principal, "UpdateVolume", &message.request_id, &message);
+        let update = convert::update(message, &mut fields);
+        let ((id, changes), request) =
+            self.0.checked(&caller, OperationKind::UpdateVolume, fields, update.zip(request)).await?;
+        let volume = self.0.coffer.update_volume(&caller, id, changes, request).await.map_err(refuse)?;
+        Ok(Response::new(UpdateVolumeResponse { volume: Some(to_volume(volume, View::Whole)) }))
+    }
+
+    async fn delete_volume(
+        &self,
+        request: Request<DeleteVolumeRequest>,
+    ) -> Result<Response<DeleteVolumeResponse>, Status> {
+        let (principal, Received { caller, mut fields, message }) = self.0.receive_known(request)?;
+        let request = request_id(&mut fields, &principal, "DeleteVolume", &message.request_id, &message);
+        let DeleteVolumeRequest { volume, request_id: _ } = message;
+        let volume = fields.volume("volume", &volume);
+        let (volume, request) =
+            self.0.checked(&caller, OperationKind::DeleteVolume, fields, volume.zip(request)).await?;
+        self.0.coffer.delete_volume(&caller, &volume, request).await.map_err(refuse)?;
+        Ok(Response::new(DeleteVolumeResponse {}))
+    }
+
+    async fn check_volume(
+        &self,
+        request: Request<CheckVolumeRequest>,
+    ) -> Result<Response<CheckVolumeResponse>, Status> {
+        let (_, Received { caller, mut fields, message: CheckVolumeRequest { volume } }) =
+            self.0.receive_known(request)?;
+        let volume = fields.volume("volume", &volume);
+        let volume = self.0.checked(&caller, OperationKind::CheckVolume, fields, volume).await?;
+        let check = self.0.coffer.check_volume(&caller, &volume).await.map_err(refuse)?;
+        Ok(Response::new(convert::to_check(check)))
+    }
+
+    async fn create_local_path(
+        &self,
+        request: Request<CreateLocalPathRequest>,
+    ) -> Result<Response<CreateLocalPathResponse>, Status> {
+        let (principal, Received { caller, mut fields, message }) = self.0.receive_known(request)?;
+        let request = request_id(&mut fields, &principal, "CreateLocalPath", &message.request_id, &message);
+        let CreateLocalPathRequest { path, description, request_id: _ } = message;
+        let request = self.0.checked(&caller, OperationKind::CreateLocalPath, fields, request).await?;
+        let path =
+            self.0.coffer.create_local_path(&caller, path, description, request).await.map_err(refuse)?;
+        Ok(Response::new(CreateLocalPathResponse { local_path: Some(to_local_path(path)) }))
+    }
+
+    async fn get_local_path(
+        &self,
+        request: Request<GetLocalPathRequest>,
+    ) -> Result<Response<GetLocalPathResponse>, Status> {
+        let (_, Received { caller, mut fields, message: GetLocalPathRequest { id } }) =
+            self.0.receive_known(request)?;
+        let id = fields.id("id", &id);
+        let id = checked_untraced(fields, id)?;
+        let path = self.0.coffer.get_local_path(&caller, id).await.map_err(refuse)?;
+        Ok(Response::new(GetLocalPathResponse { local_path: Some(to_local_path(path)) }))
+    }
+
+    async fn list_local_paths(
+        &self,
+        request: Request<ListLocalPathsRequest>,
+    ) -> Result<Response<ListLocalPathsResponse>, Status> {
+        let (principal, Received { caller, mut fields, message }) = self.0.receive_known(request)?;
+        let ListLocalPathsRequest { page_size, page_token } = message;
+        let binding = Binding::new("ListLocalPaths", &principal, &[]);
+        let page = self.0.tokens.request(
+            Asked { size: page_size, skip: 0, token: &page_token },
+            &binding,
+            &mut fields,
+        );
+        let page = checked_untraced(fields, page)?;
+        let found = self.0.coffer.list_local_paths(&caller, &page).await.map_err(refuse)?;
+        Ok(Response::new(ListLocalPathsResponse {
+            local_paths: found.items.into_iter().map(to_local_path).collect(),
+            next_page_token: self.0.tokens.next(found.next.as_ref(), &binding),
+        }))
+    }
+
+    async fn update_local_path(
+        &self,
+        request: Request<UpdateLocalPathRequest>,
+    ) -> Result<Response<UpdateLocalPathResponse>, Status> {
+        let (principal, Received { caller, mut fields, message }) = self.0.receive_known(request)?;
+        let request = request_id(&mut fields, &principal, "UpdateLocalPath", &message.request_id, &message);
+        let UpdateLocalPathRequest { id, description, request_id: _ } = message;
+        let id = fields.id("id", &id);
+        let (id, request) =
+            self.0.checked(&caller, OperationKind::UpdateLocalPath, fields, id.zip(request)).await?;
+        let path =
+            self.0.coffer.update_local_path(&caller, id, description, request).await.map_err(refuse)?;
+        Ok(Response::new(UpdateLocalPathResponse { local_path: Some(to_local_path(path)) }))
+    }
+
+    async fn delete_local_path(
+        &self,
+        request: Request<DeleteLocalPathRequest>,
+    ) -> Result<Response<DeleteLocalPathResponse>, Status> {
+        let (principal, Received { caller, mut fields, message }) = self.0.receive_known(request)?;
+        let request = request_id(&mut fields, &principal, "DeleteLocalPath", &message.request_id, &message);
+        let DeleteLocalPathRequest { id, request_id: _ } = message;
+        let id = fields.id("id", &id);
+        let (id, request) =
+            self.0.checked(&caller, OperationKind::DeleteLocalPath, fields, id.zip(request)).await?;
+        self.0.coffer.delete_local_path(&caller, id, request).await.map_err(refuse)?;
+        Ok(Response::new(DeleteLocalPathResponse {}))
+    }
+}

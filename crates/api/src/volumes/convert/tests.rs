@@ -1,0 +1,122 @@
+use super::*;
+use coffer_domain::{Error, time::now};
+use prost_types::{Duration as WireDuration, FieldMask};
+
+fn wire(id: LocalPathId) -> v1::Volume {
+    let backend = v1::volume::Backend::Local(LocalBackend { local_path_id: id.to_string() });
+    v1::Volume { name: "main".into(), backend: Some(backend), ..v1::Volume::default() }
+}
+
+fn converted<T>(convert: impl FnOnce(&mut Fields) -> Option<T>) -> Result<T, Vec<String>> {
+    let mut fields = Fields::default();
+    let value = convert(&mut fields);
+    fields.finish(value).map_err(|error| match error {
+        Error::Invalid(violations) => violations.into_iter().map(|violation| violation.field).collect(),
+        other => panic!("{other}"),
+    })
+}
+
+fn change(volume: v1::Volume, paths: &[&str]) -> Result<(VolumeId, Changes), Vec<String>> {
+    let update_mask = Some(FieldMask { paths: paths.iter().map(|path| (*path).to_owned()).collect() });
+    let message = UpdateVolumeRequest { volume: Some(volume), update_mask, request_id: String::new() };
+    converted(|fields| update(message, fields))
+}
+
+#[test]
+fn a_new_volume_has_the_defaults_of_the_contract() {
+    let id = LocalPathId::new();
+    let settings = converted(|fields| settings(Some(wire(id)), fields)).unwrap();
+    assert_eq!(settings, Settings::new("main", Backend::Local { local_path_id: id }));
+}
+
+#[test]
+fn every_bad_field_of_a_new_volume_is_told() {
+    let bad = v1::Volume {
+        backend: None,
+        auto_path_strategy: 1,
+        versioning_mode: 99,
+        quota_limit_bytes: Some(-1),
+        max_file_bytes: Some(-1),
+        trash_retention: Some(WireDuration { seconds: 1, nanos: 1 }),
+        ..wire(LocalPathId::new())
+    };
+    let expected = [
+        "volume.backend",
+        "volume.auto_path_strategy",
+        "volume.versioning_mode",
+        "volume.quota_limit_bytes",
+        "volume.max_file_bytes",
+        "volume.trash_retention",
+    ];
+    assert_eq!(converted(|fields| settings(Some(bad), fields)).unwrap_err(), expected);
+    assert_eq!(converted(|fields| settings(None, fields)).unwrap_err(), ["volume"]);
+    let elsewhere = v1::volume::Backend::Local(LocalBackend { local_path_id: "/etc".into() });
+    let bad = v1::Volume { backend: Some(elsewhere), ..wire(LocalPathId::new()) };
+    assert_eq!(converted(|fields| settings(Some(bad), fields)).unwrap_err(), ["volume.local.local_path_id"]);
+}
+
+#[test]
+fn an_update_changes_what_its_mask_names() {
+    let id = VolumeId::new();
+    let volume = v1::Volume {
+        id: id.to_string(),
+        is_active: Some(false),
+        max_file_bytes: Some(7),
+        enforce_hierarchy: Some(false),
+        ..wire(LocalPathId::new())
+    };
+    let (named, changes) =
+        change(volume, &["is_active", "quota_limit_bytes", "max_file_bytes", "trash_retention"]).unwrap();
+    let expected = Changes {
+        is_active: Some(false),
+        quota_limit: Some(None),
+        max_file_bytes: Some(Some(7)),
+        trash_retention_seconds: Some(None),
+        ..Changes::default()
+    };
+    assert_eq!((named, changes), (id, expected));
+}
+
+#[test]
+fn a_switch_that_is_named_must_be_set() {
+    let volume = v1::Volume { id: "main".into(), ..wire(LocalPathId::new()) };
+    let bad = change(volume, &["is_active", "enforce_hierarchy", "versioning_mode"]).unwrap_err();
+    assert_eq!(bad, ["volume.id", "volume.versioning_mode", "volume.enforce_hierarchy", "volume.is_active"]);
+    for mask in [&["backend"][..], &["*"], &["quota_used_bytes"], &[]] {
+        let volume = v1::Volume { id: VolumeId::new().to_string(), ..wire(LocalPathId::new()) };
+        assert_eq!(change(volume, mask).unwrap_err(), ["update_mask"], "{mask:?}");
+    }
+}
+
+#[test]
+fn who_only_uses_a_volume_sees_neither_backend_nor_quota_nor_access_lists() {
+    let settings = Settings {
+        quota_limit: Some(5),
+        allowed_apps: vec!["scanner".into()],
+        allowed_organisations: vec!["clinic".into()],
+        ..Settings::new("main", Backend::Local { local_path_id: LocalPathId::new() })
+    };
+    let volume =
+        Volume { id: VolumeId::new(), settings, quota_used: 3, created_at: now(), updated_at: now() };
+    let whole = to_volume(volume.clone(), View::Whole);
+    assert_eq!((whole.quota_limit_bytes, whole.quota_used_bytes, whole.allowed_apps.len()), (Some(5), 3, 1));
+    assert!(whole.backend.is_some());
+    let used = to_volume(volume, View::of(&Caller::service()));
+    assert_eq!((used.backend, used.quota_limit_bytes, used.quota_used_bytes), (None, None, 0));
+    assert!(used.allowed_apps.is_empty() && used.allowed_organisations.is_empty());
+    assert_eq!((used.name.as_str(), used.is_active), ("main", Some(true)));
+}
+
+#[test]
+fn a_check_is_healthy_if_all_its_steps_passed() {
+    let step = |name, outcome| CheckStep { name, outcome, duration: Duration::from_micros(7) };
+    let check = |steps| to_check(Check { steps, capabilities: None });
+    assert!(check(vec![step("marker", Ok(())), step("write", Ok(()))]).is_healthy);
+    let failed = check(vec![step("marker", Ok(())), step("write", Err("VOLUME_FULL"))]);
+    assert!(!failed.is_healthy);
+    assert_eq!(
+        (failed.steps[1].problem.as_str(), failed.steps[1].passed, failed.steps[1].duration_us),
+        ("VOLUME_FULL", false, 7)
+    );
+    assert!(!check(vec![]).is_healthy);
+}

@@ -1,0 +1,7 @@
+//! Tests of the drivers on real backends.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod conformance;
+mod local;
+mod support;
+mod wrappers;

@@ -1,0 +1,74 @@
+use super::{
+    faulty,
+    faulty::Fault::{Fails, Hangs},
+};
+use crate::support::{begin, fresh_key, kind, noise, write};
+use coffer_domain::{
+    driver::{Driver as _, ErrorKind},
+    path::Key,
+};
+use coffer_drivers::wrap::{Guarded, MOST_LISTED, MOST_PUT_BYTES};
+use futures_util::FutureExt as _;
+
+const UNSUPPORTED: Option<ErrorKind> = Some(ErrorKind::Unsupported);
+
+#[tokio::test]
+async fn what_a_driver_cannot_do_does_not_reach_it() {
+    let (inner, _place) = faulty().await;
+    let guarded = Guarded::new(inner.clone());
+    let key = fresh_key();
+    write(&guarded, &key, &noise(100, 1)).await.unwrap();
+    assert!(guarded.read(&key, 1..2).await.is_ok());
+    assert_eq!(guarded.list("", None, 1).await.unwrap().len(), 1);
+    inner.capabilities.lock().unwrap().list = false;
+    inner.capabilities.lock().unwrap().range_read = false;
+    inner.calls();
+    assert_eq!(kind(guarded.list("", None, 1).await), UNSUPPORTED);
+    assert_eq!(kind(guarded.read(&key, 1..2).await), UNSUPPORTED);
+    assert_eq!(inner.calls(), [""; 0]);
+    assert!(guarded.read(&key, 0..2).await.is_ok(), "from the beginning every driver reads");
+}
+
+#[tokio::test]
+async fn arguments_outside_their_limits_do_not_reach_a_driver() {
+    let (inner, _place) = faulty().await;
+    let guarded = Guarded::new(inner.clone());
+    for limit in [0, MOST_LISTED + 1] {
+        assert_eq!(kind(guarded.list("", None, limit).await), UNSUPPORTED);
+    }
+    assert_eq!(kind(guarded.put(&Key::marker(), noise(MOST_PUT_BYTES + 1, 1)).await), UNSUPPORTED);
+    #[expect(clippy::reversed_empty_ranges, reason = "that is what is refused")]
+    let reversed = 2..1;
+    assert_eq!(kind(guarded.read(&fresh_key(), reversed).await), UNSUPPORTED);
+    assert_eq!(inner.calls(), [""; 0]);
+    assert!(guarded.list("", None, MOST_LISTED).await.is_ok());
+    assert!(guarded.put(&Key::marker(), noise(MOST_PUT_BYTES, 1)).await.is_ok());
+}
+
+#[tokio::test]
+async fn a_writer_that_failed_is_not_finished() {
+    let (inner, place) = faulty().await;
+    let guarded = Guarded::new(inner.clone());
+    let key = fresh_key();
+    let mut writer = begin(&guarded, &key).await.unwrap();
+    writer.write(vec![noise(10, 1)].into()).await.unwrap();
+    inner.plan([Fails(ErrorKind::Full)]);
+    assert_eq!(kind(writer.write(vec![noise(10, 2)].into()).await), Some(ErrorKind::Full));
+    inner.calls();
+    assert_eq!(kind(writer.write(vec![noise(10, 3)].into()).await), Some(ErrorKind::Other));
+    assert_eq!(kind(writer.finish().await), Some(ErrorKind::Other));
+    assert_eq!(inner.calls(), ["abort"]);
+    assert_eq!(guarded.stat(&key).await.unwrap(), None);
+    assert!(crate::support::all_keys(&guarded, ".coffer/", 10).await.is_empty());
+    drop(place);
+}
+
+#[tokio::test]
+async fn a_writer_whose_write_was_given_up_is_not_finished() {
+    let (inner, _place) = faulty().await;
+    let guarded = Guarded::new(inner.clone());
+    let mut writer = begin(&guarded, &fresh_key()).await.unwrap();
+    inner.plan([Hangs]);
+    assert!(writer.write(vec![noise(10, 1)].into()).now_or_never().is_none());
+    assert_eq!(kind(writer.finish().await), Some(ErrorKind::Other));
+}

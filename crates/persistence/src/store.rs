@@ -1,0 +1,366 @@
+//! The store: each method by its name, its transaction, and where the work is done.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use coffer_domain::Result;
+use coffer_domain::caller::User;
+use coffer_domain::file::{Changes, Content, File, Filter};
+use coffer_domain::id::{ClusterId, FileId, LocalPathId, NodeId, ObjectId, OperationId, UploadId, VolumeId};
+use coffer_domain::operation::{self, Operation};
+use coffer_domain::page::{Page, PageRequest};
+use coffer_domain::path::{Key, StoragePath};
+use coffer_domain::quota::{Drift, Quota, QuotaKey};
+use coffer_domain::request::{Answered, Request};
+use coffer_domain::store::{Commit, DeadUpload, Intent, Lookup, NodeStart, ObjectRow, Reclaim, Scope, Store};
+use coffer_domain::time::Timestamp;
+use coffer_domain::volume::{LocalPath, Settings, Volume, VolumeRef};
+use diesel::QueryDsl;
+use diesel_async::RunQueryDsl;
+
+use crate::database::{Connection, Database};
+use crate::error::unavailable;
+use crate::files::By;
+use crate::schema::cluster;
+use crate::transaction::Begin;
+use crate::{files, local_paths, nodes, operations, quotas, reconcile, requests, uploads, volumes};
+
+/// How long a probe waits for its answer.
+const PING_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// [`Store`] on PostgreSQL. Cheap to clone; clones share the pool.
+#[derive(Debug, Clone)]
+pub struct PgStore {
+    database: Database,
+    // What was last seen, so that an outage is logged at its beginning and its end and not by every caller in between.
+    is_reachable: Arc<AtomicBool>,
+}
+
+impl PgStore {
+    /// A store in a database that has every migration.
+    #[must_use]
+    pub fn new(database: Database) -> Self {
+        Self { database, is_reachable: Arc::new(AtomicBool::new(true)) }
+    }
+
+    /// The database it is in.
+    #[must_use]
+    pub fn database(&self) -> &Database {
+        &self.database
+    }
+
+    /// A connection of the pool.
+    pub(crate) async fn connection(&self) -> Result<Connection> {
+        let taken = self.database.get().await;
+        let was_reachable = self.is_reachable.swap(taken.is_ok(), Ordering::Relaxed);
+        match (&taken, was_reachable) {
+            (Err(error), true) => tracing::warn!(error = %error, "no connection to the metadata database"),
+            (Ok(_), false) => tracing::info!("connections to the metadata database are made again"),
+            _ => {}
+        }
+        taken.map_err(|_| unavailable())
+    }
+}
+
+fn by<'u>(user: Option<&'u User>, operation: &'u Operation) -> By<'u> {
+    By { user, organisation: &operation.organisation }
+}
+
+#[async_trait]
+impl Store for PgStore {
+    async fn cluster(&self) -> Result<ClusterId> {
+        self.transaction("cluster", Begin::Statement, None, async |c| {
+            let id: uuid::Uuid = cluster::table.select(cluster::id).first(&mut &*c).await?;
+            Ok(ClusterId::from(id))
+        })
+        .await
+    }
+
+    async fn ping(&self) -> Result<()> {
+        let ask = self.transaction("ping", Begin::Statement, None, async |c| {
+            diesel::sql_query("SELECT 1").execute(&mut &*c).await?;
+            Ok(())
+        });
+        tokio::time::timeout(PING_TIMEOUT, ask).await.unwrap_or_else(|_| Err(unavailable()))
+    }
+
+    async fn start_node(&self, node: NodeId, version: &str, lease: Duration) -> Result<NodeStart> {
+        self.transaction("start_node", Begin::Durable, None, async |c| {
+            nodes::start(c, node, version, lease).await
+        })
+        .await
+    }
+
+    async fn renew_node(&self, start: NodeStart, lease: Duration) -> Result<bool> {
+        self.transaction("renew_node", Begin::Durable, None, async |c| nodes::renew(c, start, lease).await)
+            .await
+    }
+
+    async fn tidy(&self) -> Result<()> {
+        self.tidy_all().await
+    }
+
+    async fn recall(&self, request: &Request) -> Result<Option<Answered>> {
+        self.transaction("recall", Begin::Statement, None, async |c| requests::recall(c, request).await).await
+    }
+
+    async fn create_volume(
+        &self,
+        volume: &Volume,
+        operation: &Operation,
+        request: Option<&Request>,
+    ) -> Result<Volume> {
+        self.mutation("create_volume", operation, request, async |c| volumes::create(c, volume).await).await
+    }
+
+    async fn volume(&self, volume: &VolumeRef) -> Result<Option<Volume>> {
+        self.transaction("volume", Begin::Statement, None, async |c| volumes::find(c, volume).await).await
+    }
+
+    async fn volumes(&self, page: &PageRequest) -> Result<Page<Volume>> {
+        self.transaction("volumes", Begin::Statement, None, async |c| volumes::list(c, page).await).await
+    }
+
+    async fn update_volume(
+        &self,
+        id: VolumeId,
+        expected: Timestamp,
+        settings: &Settings,
+        must_be_empty: bool,
+        operation: &Operation,
+        request: Option<&Request>,
+    ) -> Result<Volume> {
+        self.mutation("update_volume", operation, request, async |c| {
+            volumes::update(c, id, expected, settings, must_be_empty).await
+        })
+        .await
+    }
+
+    async fn delete_volume(
+        &self,
+        id: VolumeId,
+        operation: &Operation,
+        request: Option<&Request>,
+    ) -> Result<()> {
+        self.mutation("delete_volume", operation, request, async |c| volumes::delete(c, id).await).await
+    }
+
+    async fn create_local_path(
+        &self,
+        path: &LocalPath,
+        operation: &Operation,
+        request: Option<&Request>,
+    ) -> Result<LocalPath> {
+        self.mutation("create_local_path", operation, request, async |c| local_paths::create(c, path).await)
+            .await
+    }
+
+    async fn local_path(&self, id: LocalPathId) -> Result<Option<LocalPath>> {
+        self.transaction("local_path", Begin::Statement, None, async |c| local_paths::find(c, id).await).await
+    }
+
+    async fn local_paths(&self, page: &PageRequest) -> Result<Page<LocalPath>> {
+        self.transaction("local_paths", Begin::Statement, None, async |c| local_paths::list(c, page).await)
+            .await
+    }
+
+    async fn update_local_path(
+        &self,
+        id: LocalPathId,
+        description: &str,
+        operation: &Operation,
+        request: Option<&Request>,
+    ) -> Result<LocalPath> {
+        self.mutation("update_local_path", operation, request, async |c| {
+            local_paths::update(c, id, description).await
+        })
+        .await
+    }
+
+    async fn delete_local_path(
+        &self,
+        id: LocalPathId,
+        operation: &Operation,
+        request: Option<&Request>,
+    ) -> Result<()> {
+        self.mutation("delete_local_path", operation, request, async |c| local_paths::delete(c, id).await)
+            .await
+    }
+
+    async fn file(&self, lookup: &Lookup) -> Result<Option<File>> {
+        self.transaction("file", Begin::Statement, None, async |c| files::find(c, lookup).await).await
+    }
+
+    async fn content(&self, file: FileId, number: u32) -> Result<Option<Content>> {
+        self.transaction("content", Begin::Statement, None, async |c| files::content(c, file, number).await)
+            .await
+    }
+
+    async fn files(&self, scope: &Scope, filter: &Filter, page: &PageRequest) -> Result<Page<File>> {
+        self.transaction("files", Begin::Statement, None, async |c| files::list(c, scope, filter, page).await)
+            .await
+    }
+
+    async fn update_file(
+        &self,
+        id: FileId,
+        if_revision: Option<u64>,
+        changes: &Changes,
+        user: Option<&User>,
+        operation: &Operation,
+        request: Option<&Request>,
+    ) -> Result<File> {
+        self.mutation("update_file", operation, request, async |c| {
+            files::update(c, id, if_revision, changes, by(user, operation)).await
+        })
+        .await
+    }
+
+    async fn delete_file(
+        &self,
+        id: FileId,
+        if_revision: Option<u64>,
+        user: Option<&User>,
+        operation: &Operation,
+        request: Option<&Request>,
+    ) -> Result<File> {
+        self.mutation("delete_file", operation, request, async |c| {
+            files::delete(c, id, if_revision, by(user, operation)).await
+        })
+        .await
+    }
+
+    async fn undelete_file(
+        &self,
+        id: FileId,
+        path: Option<&StoragePath>,
+        user: Option<&User>,
+        operation: &Operation,
+        request: Option<&Request>,
+    ) -> Result<File> {
+        self.mutation("undelete_file", operation, request, async |c| {
+            files::undelete(c, id, path, by(user, operation)).await
+        })
+        .await
+    }
+
+    async fn purge_file(&self, id: FileId, operation: &Operation, request: Option<&Request>) -> Result<u64> {
+        self.mutation("purge_file", operation, request, async |c| files::purge(c, id).await).await
+    }
+
+    async fn open_upload(&self, intent: &Intent) -> Result<()> {
+        // Without a request nobody will ask for it after a loss of power, and its bytes are found by comparing.
+        let begin = if intent.request.is_some() { Begin::Durable } else { Begin::Relaxed };
+        self.transaction("open_upload", begin, None, async |c| uploads::open(c, intent).await).await
+    }
+
+    async fn commit_upload(&self, commit: &Commit) -> Result<File> {
+        let operation = Some(commit.operation.id);
+        self.transaction("commit_upload", Begin::Durable, operation, async |c| {
+            uploads::commit(c, commit).await
+        })
+        .await
+    }
+
+    async fn abort_upload(&self, upload: UploadId, operation: &Operation) -> Result<bool> {
+        self.transaction("abort_upload", Begin::Durable, Some(operation.id), async |c| {
+            uploads::abort(c, upload, operation).await
+        })
+        .await
+    }
+
+    async fn upload_swept(&self, upload: UploadId) -> Result<()> {
+        self.transaction("upload_swept", Begin::Durable, None, async |c| uploads::swept(c, upload).await)
+            .await
+    }
+
+    async fn begin_read(&self, file: FileId, operation: &Operation) -> Result<()> {
+        self.mutation("begin_read", operation, None, async |c| files::count_read(c, file).await).await
+    }
+
+    async fn mark_corrupted(&self, object: ObjectId, operation: &Operation) -> Result<u64> {
+        self.mutation("mark_corrupted", operation, None, async |c| reconcile::mark_corrupted(c, object).await)
+            .await
+    }
+
+    async fn record(&self, operations: &[Operation]) -> Result<()> {
+        let last = operations.last().map(|operation| operation.id);
+        self.transaction("record", Begin::Durable, last, async |c| operations::record(c, operations).await)
+            .await
+    }
+
+    async fn recorded(&self, ids: &[OperationId]) -> Result<HashSet<OperationId>> {
+        self.transaction("recorded", Begin::Statement, None, async |c| operations::recorded(c, ids).await)
+            .await
+    }
+
+    async fn operations(
+        &self,
+        organisation: &str,
+        filter: &operation::Filter,
+        page: &PageRequest,
+    ) -> Result<Page<Vec<u8>>> {
+        self.transaction("operations", Begin::Statement, None, async |c| {
+            operations::list(c, organisation, filter, page).await
+        })
+        .await
+    }
+
+    async fn quotas(&self, keys: &[QuotaKey]) -> Result<Vec<Quota>> {
+        self.transaction("quotas", Begin::Snapshot, None, async |c| quotas::read(c, keys).await).await
+    }
+
+    async fn quota_drift(&self) -> Result<Vec<Drift>> {
+        self.transaction("quota_drift", Begin::Snapshot, None, async |c| quotas::drift(c).await).await
+    }
+
+    async fn dead_uploads(&self, limit: usize) -> Result<Vec<DeadUpload>> {
+        self.transaction("dead_uploads", Begin::Durable, None, async |c| {
+            reconcile::dead_uploads(c, limit).await
+        })
+        .await
+    }
+
+    async fn due_reclaims(&self, limit: usize) -> Result<Vec<Reclaim>> {
+        self.transaction("due_reclaims", Begin::Statement, None, async |c| {
+            reconcile::due_reclaims(c, limit).await
+        })
+        .await
+    }
+
+    async fn reclaimed(&self, objects: &[ObjectId]) -> Result<()> {
+        self.transaction("reclaimed", Begin::Durable, None, async |c| reconcile::reclaimed(c, objects).await)
+            .await
+    }
+
+    async fn reclaim_failed(&self, object: ObjectId, problem: &str) -> Result<()> {
+        self.transaction("reclaim_failed", Begin::Durable, None, async |c| {
+            reconcile::reclaim_failed(c, object, problem).await
+        })
+        .await
+    }
+
+    async fn known_keys(&self, volume: VolumeId, keys: &[Key]) -> Result<HashSet<Key>> {
+        self.transaction("known_keys", Begin::Statement, None, async |c| {
+            reconcile::known_keys(c, volume, keys).await
+        })
+        .await
+    }
+
+    async fn objects(&self, volume: VolumeId, after: Option<&Key>, limit: usize) -> Result<Vec<ObjectRow>> {
+        self.transaction("objects", Begin::Statement, None, async |c| {
+            reconcile::objects(c, volume, after, limit).await
+        })
+        .await
+    }
+
+    async fn expired_trash(&self, limit: usize) -> Result<Vec<FileId>> {
+        self.transaction("expired_trash", Begin::Statement, None, async |c| {
+            reconcile::expired_trash(c, limit).await
+        })
+        .await
+    }
+}

@@ -1,0 +1,21 @@
+//! The store on a real PostgreSQL. Every test has a database of its own, cloned from a migrated one.
+
+#![expect(clippy::unwrap_used, reason = "these are tests, their shared functions too")]
+
+mod bench;
+mod concurrency;
+mod connections;
+mod files;
+mod lists;
+mod nodes;
+mod operations;
+mod proxy;
+mod purge;
+mod quotas;
+mod reconcile;
+mod requests;
+mod rig;
+mod tenants;
+mod tidy;
+mod uploads;
+mod volumes;

@@ -1,0 +1,58 @@
+//! Puts the use cases together from their parts, the same way for a server and for `seed`.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use coffer_domain::id::NodeId;
+use coffer_domain::service::{Coffer, Settings};
+use coffer_domain::store::{NodeStart, Store};
+use coffer_drivers::Opener;
+use coffer_persistence::{Database, PgStore};
+
+use crate::config::Config;
+use crate::data_dir::DataDir;
+
+/// The use cases, and what they stand on.
+#[derive(Clone)]
+pub(crate) struct Assembled {
+    pub(crate) coffer: Coffer,
+    pub(crate) store: Arc<dyn Store>,
+    pub(crate) start: NodeStart,
+}
+
+/// Starts `node` anew, which ends what its earlier starts had begun.
+pub(crate) async fn assemble(
+    config: &Config,
+    data_dir: &DataDir,
+    database: &Database,
+    node: NodeId,
+    lease: Duration,
+) -> anyhow::Result<Assembled> {
+    let store: Arc<dyn Store> = Arc::new(PgStore::new(database.clone()));
+    let start = store
+        .start_node(node, env!("CARGO_PKG_VERSION"), lease)
+        .await
+        .context("cannot register this node in the database")?;
+    let cluster = store.cluster().await.context("cannot read the database's identity")?;
+    let settings = Settings {
+        default_volume: config.default_volume.clone(),
+        allowed_roots: allowed_roots(config, data_dir)?,
+        stall_timeout: config.stall_timeout,
+        orphan_grace: config.reconcile.orphan_grace,
+        lease,
+    };
+    let coffer = Coffer::new(Arc::clone(&store), Arc::new(Opener::default()), start, cluster, settings);
+    coffer
+        .ensure_default_volume(&data_dir.volume(&config.default_volume)?)
+        .await
+        .with_context(|| format!("cannot make the volume {}", config.default_volume))?;
+    Ok(Assembled { coffer, store, start })
+}
+
+fn allowed_roots(config: &Config, data_dir: &DataDir) -> anyhow::Result<Vec<PathBuf>> {
+    let mut roots = config.allowed_roots.clone();
+    roots.push(data_dir.volumes()?);
+    Ok(roots)
+}

@@ -1,0 +1,246 @@
+//! `cofferd seed`: something to try things on.
+//!
+//! Everything is made through the use cases, so it is audited and charged as if callers had made it. What is there already
+//! stays as it is, so that seeding twice is seeding once.
+
+mod content;
+
+use std::time::Duration;
+
+use anyhow::Context as _;
+use chrono::TimeDelta;
+use coffer_api::auth::DEVELOPMENT_ISSUER;
+use coffer_domain::caller::{Caller, Principal, Roles, User};
+use coffer_domain::error::Error;
+use coffer_domain::file::{Changes, FileRef};
+use coffer_domain::id::{LocalPathId, NodeId, UserId};
+use coffer_domain::page::PageRequest;
+use coffer_domain::service::{Coffer, UploadSpec};
+use coffer_domain::time::now;
+use coffer_domain::volume::{Backend, Settings, Versioning, VolumeRef};
+use coffer_persistence::migrate;
+use uuid::Uuid;
+
+use crate::assemble::assemble;
+use crate::config::Config;
+use crate::data_dir::DataDir;
+use crate::metadata::{self, ForTool};
+use content::{ORGANISATION, PERSONS, Person, Sample};
+
+/// The volume that keeps earlier versions.
+const VOLUME: &str = "projects";
+
+/// What it may hold.
+const VOLUME_QUOTA_BYTES: u64 = 256 * 1024 * 1024;
+
+/// Longer than seeding takes: it does not renew its lease.
+const LEASE: Duration = Duration::from_secs(600);
+
+/// How long what it began may take to end.
+const GRACE: Duration = Duration::from_secs(30);
+
+/// Makes what is missing of the sample content, and says what there is.
+pub(crate) async fn seed(config: &Config) -> anyhow::Result<()> {
+    let tool = ForTool::open(config).await?;
+    let outcome = fill(config, &tool).await;
+    tool.close().await?;
+    outcome
+}
+
+async fn fill(config: &Config, tool: &ForTool) -> anyhow::Result<()> {
+    let database = &tool.metadata.database;
+    if config.is_embedded() && !tool.is_served {
+        migrate::up(database).await.context("cannot migrate the database")?;
+    } else {
+        metadata::must_be_current(database).await?;
+    }
+    // A node of its own: a start of the server's node would take its place.
+    let node = NodeId::from(Uuid::new_v5(&tool.data_dir.node_id()?.uuid(), b"seed"));
+    let coffer = assemble(config, &tool.data_dir, database, node, LEASE).await?.coffer;
+    let seed = Seed { coffer: &coffer, data_dir: &tool.data_dir };
+    let outcome = seed.all(&config.default_volume).await;
+    coffer.drain(GRACE).await;
+    coffer.tend().await?;
+    outcome
+}
+
+struct Seed<'a> {
+    coffer: &'a Coffer,
+    data_dir: &'a DataDir,
+}
+
+impl Seed<'_> {
+    async fn all(&self, default_volume: &str) -> anyhow::Result<()> {
+        println!("volume {default_volume}: for requests that name none");
+        self.volume().await.with_context(|| format!("volume {VOLUME}"))?;
+        for person in PERSONS {
+            let caller = caller(person);
+            let id = caller.principal.as_ref().and_then(Principal::user_id);
+            println!(
+                "user {} of {ORGANISATION}, {}: cofferd token --user {} --org {ORGANISATION}{}",
+                person.name,
+                id.map(|id| id.to_string()).unwrap_or_default(),
+                person.name,
+                if person.is_admin { " --role admin --role auditor" } else { "" },
+            );
+            for sample in person.files {
+                self.file(&caller, sample).await.with_context(|| format!("file {}", sample.name))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// A second volume, which keeps versions and has a limit.
+    async fn volume(&self) -> anyhow::Result<()> {
+        let operator = operator();
+        let volume = VolumeRef::Name(VOLUME.to_owned());
+        match self.coffer.get_volume(&operator, &volume).await {
+            Ok(_) => return Ok(println!("volume {VOLUME}: there already")),
+            Err(Error::NotFound(_)) => {}
+            Err(error) => return Err(error.into()),
+        }
+        let local_path_id = self.local_path(&operator).await?;
+        let mut settings = Settings::new(VOLUME, Backend::Local { local_path_id });
+        settings.versioning = Versioning::Source;
+        settings.quota_limit = Some(VOLUME_QUOTA_BYTES);
+        settings.max_file_bytes = Some(VOLUME_QUOTA_BYTES / 4);
+        settings.trash_retention_seconds = Some(30 * 24 * 60 * 60);
+        self.coffer.create_volume(&operator, settings, None).await?;
+        println!(
+            "volume {VOLUME}: made, keeps versions, {} MiB at most, empties its trash after 30 days",
+            VOLUME_QUOTA_BYTES / 1024 / 1024
+        );
+        Ok(())
+    }
+
+    /// The approved directory of that volume: an earlier run may have come no further.
+    async fn local_path(&self, operator: &Caller) -> anyhow::Result<LocalPathId> {
+        let path = self.data_dir.volume(VOLUME)?;
+        let path = path.to_str().context("the data directory's path is not UTF-8")?;
+        let made = self
+            .coffer
+            .create_local_path(operator, path.to_owned(), "sample projects".to_owned(), None)
+            .await;
+        match made {
+            Ok(made) => Ok(made.id),
+            Err(Error::AlreadyExists(_)) => self.known_path(operator, path).await,
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    async fn known_path(&self, operator: &Caller, path: &str) -> anyhow::Result<LocalPathId> {
+        let mut page = PageRequest::new(0, 0, None)?;
+        loop {
+            let found = self.coffer.list_local_paths(operator, &page).await?;
+            if let Some(known) = found.items.iter().find(|known| known.path == path) {
+                return Ok(known.id);
+            }
+            page.after = Some(found.next.context("the path is approved, and not listed")?);
+        }
+    }
+
+    /// A file with its versions, by the name it has in its organisation: that finds it wherever it was moved, in the trash too.
+    async fn file(&self, caller: &Caller, sample: &Sample) -> anyhow::Result<()> {
+        let file = FileRef::Name(sample.name.to_owned());
+        match self.coffer.get_file(caller, &file).await {
+            Ok(seen) => {
+                return Ok(println!(
+                    "  {}: there already, version {}",
+                    seen.file.path, seen.file.content.number
+                ));
+            }
+            Err(Error::NotFound(_)) => {}
+            Err(error) => return Err(error.into()),
+        }
+        let first = UploadSpec {
+            volume: sample.is_versioned().then(|| VolumeRef::Name(VOLUME.to_owned())),
+            path: Some(sample.path.to_owned()),
+            file_id: Some(sample.name.to_owned()),
+            changes: sample.description(),
+            create_only: true,
+            ..UploadSpec::default()
+        };
+        let mut made = match self.upload(caller, first, sample.contents[0]).await {
+            Ok(made) => made,
+            Err(Error::AlreadyExists(taken)) => {
+                return Ok(println!("  {}: left out, since {taken}", sample.path));
+            }
+            Err(error) => return Err(error.into()),
+        };
+        for content in &sample.contents[1..] {
+            let next = UploadSpec {
+                file: Some(FileRef::Id(made.id)),
+                changes: Changes::default(),
+                change_description: "revised".to_owned(),
+                ..UploadSpec::default()
+            };
+            made = self.upload(caller, next, content).await?;
+        }
+        if sample.is_deleted {
+            made = self.coffer.delete_file(caller, &file, None, None).await?;
+        }
+        println!(
+            "  {}: {}, {} bytes, {}, version {}{}{}",
+            made.path,
+            made.description.mime_type,
+            made.content.size,
+            made.description.classification.as_str(),
+            made.content.number,
+            if made.is_public { ", public" } else { "" },
+            if sample.is_deleted { ", in the trash" } else { "" },
+        );
+        Ok(())
+    }
+
+    async fn upload(
+        &self,
+        caller: &Caller,
+        spec: UploadSpec,
+        content: &'static [u8],
+    ) -> Result<coffer_domain::file::File, Error> {
+        let spec = UploadSpec { size: Some(content.len() as u64), ..spec };
+        let mut upload = self.coffer.begin_upload(caller.clone(), spec).await?;
+        match upload.write(0, bytes::Bytes::from_static(content), None).await {
+            Ok(()) => upload.finish(None).await,
+            Err(error) => Err(upload.refuse(error).await),
+        }
+    }
+}
+
+/// A person as a development token would name it.
+fn caller(person: &Person) -> Caller {
+    let user = User {
+        id: UserId::of_subject(DEVELOPMENT_ISSUER, person.name),
+        issuer: DEVELOPMENT_ISSUER.to_owned(),
+        subject: person.name.to_owned(),
+    };
+    with(Principal {
+        user: Some(user),
+        app: None,
+        organisation: ORGANISATION.to_owned(),
+        projects: Vec::new(),
+        roles: Roles { is_admin: person.is_admin, is_auditor: person.is_admin, ..Roles::default() },
+        expires_at: now() + TimeDelta::hours(1),
+    })
+}
+
+/// Ourselves, for what only an operator may do.
+fn operator() -> Caller {
+    with(Principal {
+        user: None,
+        app: Some("coffer".to_owned()),
+        organisation: String::new(),
+        projects: Vec::new(),
+        roles: Roles { is_operator: true, ..Roles::default() },
+        expires_at: now() + TimeDelta::hours(1),
+    })
+}
+
+fn with(principal: Principal) -> Caller {
+    Caller {
+        principal: Some(principal),
+        purpose: Some("sample content".to_owned()),
+        user_agent: Some(concat!("cofferd-seed/", env!("CARGO_PKG_VERSION")).to_owned()),
+        ..Caller::service()
+    }
+}

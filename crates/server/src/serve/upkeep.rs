@@ -1,0 +1,257 @@
+//! What runs beside the requests: signs of life, repairs, things that time makes due.
+//!
+//! A job that fails is logged and runs again at its next time. Each run is a trace of its own.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use coffer_domain::service::{Coffer, Report, Scan};
+use coffer_domain::store::{NodeStart, Store};
+use tokio::time::{MissedTickBehavior, interval, interval_at, timeout};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tracing::Instrument as _;
+
+use super::health::Health;
+use super::scrape::{SUM_UP_INTERVAL, Scrape};
+use crate::config::Config;
+use crate::metadata::Embedded;
+
+/// Pause between questions whether the metadata database answers, and between looks at the embedded one.
+const PING_INTERVAL: Duration = Duration::from_secs(2);
+/// How long it may take to answer.
+const PING_TIMEOUT: Duration = Duration::from_secs(5);
+/// Pause between writes of the refusals that were counted.
+const TEND_INTERVAL: Duration = Duration::from_secs(60);
+/// Pause between clean-ups of what time has made useless.
+const TIDY_INTERVAL: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// What the jobs work on.
+#[derive(Clone)]
+pub(super) struct Upkeep {
+    pub(super) coffer: Coffer,
+    pub(super) store: Arc<dyn Store>,
+    pub(super) start: NodeStart,
+    pub(super) health: Health,
+    pub(super) scrape: Scrape,
+    pub(super) embedded: Option<Embedded>,
+}
+
+/// The running jobs.
+#[derive(Debug, Default)]
+pub(super) struct Jobs {
+    tasks: TaskTracker,
+    /// Ends the jobs that begin new work.
+    work: CancellationToken,
+    /// Ends those that have to go on while the rest is finished.
+    signs: CancellationToken,
+    /// Another process has taken our place.
+    pub(super) replaced: CancellationToken,
+}
+
+/// When a job first runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum First {
+    Now,
+    Later,
+}
+
+impl Upkeep {
+    /// Starts all jobs.
+    pub(super) fn start(self, config: &Config) -> Jobs {
+        let jobs = Jobs::default();
+        self.start_signs(&jobs, config.node_lease);
+        self.start_work(&jobs, config);
+        jobs
+    }
+
+    fn start_signs(&self, jobs: &Jobs, lease: Duration) {
+        let (upkeep, replaced) = (self.clone(), jobs.replaced.clone());
+        jobs.repeat("renew_lease", lease / 3, First::Later, &jobs.signs, move || {
+            let (upkeep, replaced) = (upkeep.clone(), replaced.clone());
+            async move {
+                if !upkeep.store.renew_node(upkeep.start, lease).await? {
+                    tracing::error!("another start of this node has taken over; this one ends");
+                    replaced.cancel();
+                }
+                Ok(())
+            }
+        });
+        let upkeep = self.clone();
+        jobs.repeat("ping", PING_INTERVAL, First::Later, &jobs.signs, move || {
+            let upkeep = upkeep.clone();
+            async move {
+                let answer = timeout(PING_TIMEOUT, upkeep.coffer.ping()).await;
+                upkeep.health.metadata(matches!(answer, Ok(Ok(())))).await;
+                Ok(())
+            }
+        });
+        let scrape = self.scrape.clone();
+        jobs.repeat("sum_up_metrics", SUM_UP_INTERVAL, First::Later, &jobs.signs, move || {
+            scrape.sum_up();
+            async { Ok(()) }
+        });
+        if let Some(embedded) = self.embedded.clone() {
+            jobs.repeat("revive_database", PING_INTERVAL, First::Later, &jobs.signs, move || {
+                let embedded = embedded.clone();
+                async move {
+                    if embedded.revive().await? {
+                        tracing::error!("the embedded PostgreSQL was gone, and was started again");
+                    }
+                    Ok(())
+                }
+            });
+        }
+    }
+
+    fn start_work(&self, jobs: &Jobs, config: &Config) {
+        let scans = [
+            ("reconcile", config.reconcile.interval, Scan::Due),
+            ("compare_volumes", config.reconcile.scan_interval, Scan::Volumes),
+        ];
+        for (name, every, scan) in scans {
+            let coffer = self.coffer.clone();
+            jobs.repeat(name, every, First::Now, &jobs.work, move || {
+                let coffer = coffer.clone();
+                async move {
+                    count(&coffer.reconcile(scan).await?);
+                    Ok(())
+                }
+            });
+        }
+        let coffer = self.coffer.clone();
+        jobs.repeat("tend", TEND_INTERVAL, First::Later, &jobs.work, move || {
+            let coffer = coffer.clone();
+            async move { Ok(coffer.tend().await?) }
+        });
+        let store = Arc::clone(&self.store);
+        jobs.repeat("tidy", TIDY_INTERVAL, First::Now, &jobs.work, move || {
+            let store = Arc::clone(&store);
+            async move { Ok(store.tidy().await?) }
+        });
+    }
+}
+
+impl Jobs {
+    /// Begins no new work, and drops what runs: whatever it left half done the next run finds.
+    pub(super) fn end_work(&self) {
+        self.work.cancel();
+    }
+
+    /// Ends the rest too, and waits for all.
+    pub(super) async fn end(self) {
+        self.work.cancel();
+        self.signs.cancel();
+        self.tasks.close();
+        self.tasks.wait().await;
+    }
+
+    /// Runs `work` every so often until `end`. A run that takes longer puts the next ones off.
+    fn repeat<F>(
+        &self,
+        name: &'static str,
+        every: Duration,
+        first: First,
+        end: &CancellationToken,
+        mut work: impl FnMut() -> F + Send + 'static,
+    ) where
+        F: Future<Output = anyhow::Result<()>> + Send,
+    {
+        let mut ticks = match first {
+            First::Now => interval(every),
+            First::Later => interval_at(tokio::time::Instant::now() + every, every),
+        };
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let end = end.clone();
+        self.tasks.spawn(async move {
+            let repeating = async {
+                loop {
+                    ticks.tick().await;
+                    run(name, work()).await;
+                }
+            };
+            end.run_until_cancelled(repeating).await;
+        });
+    }
+}
+
+async fn run(name: &'static str, work: impl Future<Output = anyhow::Result<()>>) {
+    let span = tracing::info_span!(parent: None, "upkeep", job = name);
+    let began = Instant::now();
+    let outcome = async {
+        let outcome = work.await;
+        if let Err(error) = &outcome {
+            tracing::warn!(error = format!("{error:#}"), "a background job failed");
+        }
+        if outcome.is_ok() { "ok" } else { "failed" }
+    }
+    .instrument(span)
+    .await;
+    metrics::counter!("coffer_upkeep_runs_total", "job" => name, "outcome" => outcome).increment(1);
+    metrics::histogram!("coffer_upkeep_seconds", "job" => name).record(began.elapsed());
+}
+
+fn count(report: &Report) {
+    let Report {
+        uploads_swept,
+        objects_reclaimed,
+        trash_purged,
+        objects_compared,
+        orphans_removed,
+        orphans_left,
+        objects_missing,
+        problems,
+    } = report;
+    for (what, number) in [
+        ("uploads_swept", uploads_swept),
+        ("objects_reclaimed", objects_reclaimed),
+        ("trash_purged", trash_purged),
+        ("objects_compared", objects_compared),
+        ("orphans_removed", orphans_removed),
+        ("orphans_left", orphans_left),
+        ("objects_missing", objects_missing),
+        ("problems", problems),
+    ] {
+        metrics::counter!("coffer_reconciled_total", "what" => what).increment(*number);
+    }
+    if *report != Report::default() {
+        tracing::debug!(?report, "reconciled");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{First, Jobs};
+    use std::time::Duration;
+    use tokio::sync::mpsc;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_job_goes_on_after_a_failure_until_its_end() {
+        let jobs = Jobs::default();
+        let (ran, mut runs) = mpsc::unbounded_channel();
+        jobs.repeat("test", Duration::from_secs(10), First::Now, &jobs.work, move || {
+            ran.send(tokio::time::Instant::now()).unwrap();
+            async { anyhow::bail!("no") }
+        });
+        let first = runs.recv().await.unwrap();
+        let second = runs.recv().await.unwrap();
+        assert_eq!(second - first, Duration::from_secs(10));
+        jobs.end_work();
+        assert!(runs.recv().await.is_none());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn signs_of_life_go_on_when_work_ends() {
+        let jobs = Jobs::default();
+        let (ran, mut runs) = mpsc::unbounded_channel();
+        jobs.repeat("test", Duration::from_secs(10), First::Later, &jobs.signs, move || {
+            ran.send(()).unwrap();
+            async { Ok(()) }
+        });
+        jobs.end_work();
+        runs.recv().await.unwrap();
+        runs.recv().await.unwrap();
+        jobs.end().await;
+        assert!(runs.recv().await.is_none());
+    }
+}

@@ -1,0 +1,26 @@
+//! Coffer's tests against a real service: see the crate's README.
+
+#[path = "suite/audit.rs"]
+mod audit;
+#[path = "suite/bad_transfers.rs"]
+mod bad_transfers;
+#[path = "suite/crash.rs"]
+mod crash;
+#[path = "suite/edge.rs"]
+mod edge;
+#[path = "suite/files.rs"]
+mod files;
+#[path = "suite/interop.rs"]
+mod interop;
+#[path = "suite/life.rs"]
+mod life;
+#[path = "suite/quotas.rs"]
+mod quotas;
+#[path = "suite/rights.rs"]
+mod rights;
+#[path = "suite/telemetry.rs"]
+mod telemetry;
+#[path = "suite/transfers.rs"]
+mod transfers;
+#[path = "suite/volumes.rs"]
+mod volumes;

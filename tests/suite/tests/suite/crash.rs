@@ -1,0 +1,245 @@
+//! SIGKILL at random moments: what was acknowledged is intact, and volume and rows agree.
+
+use coffer_proto::v1;
+use coffer_tests::{
+    Cofferd, Token,
+    grpc::{Clients, at, by_id, noise},
+};
+use sha2::Digest as _;
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex},
+    time::{Duration, Instant},
+};
+
+/// Kills in the run of the suite; `COFFER_KILLS` asks for more.
+const KILLS: u32 = 30;
+/// Clients that upload, replace, delete and purge at once.
+const CLIENTS: u64 = 8;
+
+/// What the service acknowledged: content of each live file by id. `None`: a deletion was asked for and its outcome is not known.
+type Acknowledged = Arc<Mutex<HashMap<String, Option<String>>>>;
+
+/// Numbers that look random and repeat for a seed.
+struct Dice(u64);
+
+impl Dice {
+    fn below(&mut self, limit: u64) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0 % limit
+    }
+}
+
+fn sha256(content: &[u8]) -> String {
+    data_encoding::HEXLOWER.encode(&sha2::Sha256::digest(content))
+}
+
+/// Works until the service goes away.
+async fn work(clients: Clients, acknowledged: Acknowledged, mut dice: Dice, round: u32) {
+    for n in 0.. {
+        let known = acknowledged
+            .lock()
+            .unwrap()
+            .iter()
+            .filter_map(|(id, sum)| sum.as_ref().map(|_| id.clone()))
+            .nth(dice.below(8) as usize);
+        let size = [0, 10, 5_000, 300_000, 2_500_000][dice.below(5) as usize];
+        let content = noise(size + dice.below(100) as usize);
+        let outcome = match (dice.below(4), known) {
+            (0, Some(id)) => {
+                acknowledged.lock().unwrap().insert(id.clone(), None);
+                let file = by_id(&id);
+                let deleted = clients
+                    .files
+                    .clone()
+                    .delete_file(v1::DeleteFileRequest { file: file.clone(), ..Default::default() })
+                    .await;
+                match deleted {
+                    Ok(_) => clients
+                        .files
+                        .clone()
+                        .purge_file(v1::PurgeFileRequest { file, ..Default::default() })
+                        .await
+                        .map(drop),
+                    Err(status) => Err(status),
+                }
+            }
+            _ => {
+                let declared = (dice.below(2) == 0).then_some(content.len() as i64);
+                let spec =
+                    v1::UploadSpec { size_bytes: declared, ..at(&format!("{round}/{:x}/{n}", dice.0)) };
+                clients.upload(spec, &content).await.map(|file| {
+                    assert_eq!(file.sha256, sha256(&content));
+                    acknowledged.lock().unwrap().insert(file.id, Some(file.sha256));
+                })
+            }
+        };
+        if outcome.is_err() {
+            return;
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_acknowledged_is_lost_and_nothing_is_left_over() {
+    let kills: u32 = std::env::var("COFFER_KILLS")
+        .ok()
+        .map_or(KILLS, |text| text.parse().expect("COFFER_KILLS is a number"));
+    let seed = std::env::var("COFFER_SEED")
+        .ok()
+        .map_or(0x5EED, |text| text.parse().expect("COFFER_SEED is a number"));
+    println!("seed {seed}, {kills} kills");
+    let mut dice = Dice(seed);
+    // Nothing but this service writes to the volume: an object without a row is a left-over as soon as its upload is known to be dead.
+    let mut cofferd = Cofferd::start_with(&[("reconcile.orphan_grace", "0s")]).await;
+    let ann = Token::user("ann", "clinic");
+    let acknowledged = Acknowledged::default();
+    for round in 0..kills {
+        let clients = cofferd.clients(&ann).await;
+        let workers: Vec<_> = (0..CLIENTS)
+            .map(|n| {
+                tokio::spawn(work(
+                    clients.clone(),
+                    Arc::clone(&acknowledged),
+                    Dice(seed ^ (u64::from(round) << 32) ^ (n + 1)),
+                    round,
+                ))
+            })
+            .collect();
+        tokio::time::sleep(Duration::from_millis(20 + dice.below(600))).await;
+        cofferd.kill();
+        for worker in workers {
+            worker.await.unwrap();
+        }
+        cofferd.launch().await;
+    }
+
+    settle(&cofferd).await;
+    let clients = cofferd.clients(&ann).await;
+    let acknowledged = acknowledged.lock().unwrap().clone();
+    let mut intact = 0;
+    for (id, sum) in &acknowledged {
+        let read = clients.read(v1::ReadFileRequest { file: by_id(id), ..Default::default() }).await;
+        match (sum, read) {
+            (Some(sum), Ok((_, content))) => {
+                assert_eq!(*sum, sha256(&content), "{id}");
+                intact += 1;
+            }
+            (Some(_), Err(status)) => panic!("{id} was acknowledged and is lost: {status:?}"),
+            (None, _) => {}
+        }
+    }
+    println!("{intact} acknowledged files intact");
+    assert!(intact > 50, "the run did something: {intact}");
+    assert_eq!(
+        cofferd.database.number("SELECT count(*) FROM storage_files WHERE status = 'corrupted'").await,
+        0
+    );
+    super::quotas::nothing_drifts(&cofferd).await;
+    assert_eq!(
+        cofferd
+            .database
+            .number("SELECT count(*) FROM storage_uploads WHERE state IN ('OPEN', 'FINISHING')")
+            .await,
+        0
+    );
+}
+
+/// Waits for the reconciler, then shows that keys and rows are the same set.
+async fn settle(cofferd: &Cofferd) {
+    let since = Instant::now();
+    let sql = cofferd.database.connect().await;
+    loop {
+        let rows = sql
+            .query("SELECT key FROM storage_objects WHERE state = 'live' ORDER BY key", &[])
+            .await
+            .unwrap();
+        let rows: Vec<String> = rows.iter().map(|row| row.get(0)).collect();
+        let objects = cofferd.objects();
+        let staged = coffer_tests::cofferd::files_below(&cofferd.main_volume().join(".coffer/staging"));
+        let unswept: i64 = sql
+            .query_one(
+                "SELECT count(*) FROM storage_uploads WHERE state <> 'COMMITTED' AND swept_at IS NULL",
+                &[],
+            )
+            .await
+            .unwrap()
+            .get(0);
+        if rows == objects && staged.is_empty() && unswept == 0 {
+            println!("{} objects, as many rows", objects.len());
+            return;
+        }
+        assert!(
+            since.elapsed() < Duration::from_secs(30),
+            "{} rows, {} objects, staged {staged:?}, {unswept} unswept; only in rows {:?}; only in the volume {:?}",
+            rows.len(),
+            objects.len(),
+            rows.iter().filter(|key| !objects.contains(key)).take(5).collect::<Vec<_>>(),
+            objects.iter().filter(|key| !rows.contains(key)).take(5).collect::<Vec<_>>(),
+        );
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_comparison_finds_strangers_and_losses_and_spares_what_is_young_or_not_ours() {
+    let mut cofferd = Cofferd::start_with(&[("reconcile.orphan_grace", "1h")]).await;
+    let ann = cofferd.clients(&Token::user("ann", "clinic")).await;
+    let file = ann.upload(at("a.bin"), &noise(1_000)).await.unwrap();
+    let lost = ann.upload(at("lost.bin"), &noise(1_000)).await.unwrap();
+    let volume = cofferd.main_volume();
+    let plant = |key: &str, age: Duration| {
+        let path = volume.join(key);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(&path, b"stranger").unwrap();
+        std::fs::File::options()
+            .write(true)
+            .open(&path)
+            .unwrap()
+            .set_modified(std::time::SystemTime::now() - age)
+            .unwrap();
+    };
+    let key_of = |id: &str| format!("{}/{}/{id}", &id[32..34], &id[34..]);
+    let (young, foreign) = (key_of(&uuid::Uuid::now_v7().to_string()), "backup/of/somebody.tar");
+    plant(&young, Duration::ZERO);
+    plant(foreign, Duration::from_secs(10 * 24 * 3_600));
+    let key: String = cofferd
+        .database
+        .connect()
+        .await
+        .query_one("SELECT provider_path FROM storage_files WHERE filename = 'lost.bin'", &[])
+        .await
+        .unwrap()
+        .get(0);
+    std::fs::remove_file(volume.join(&key)).unwrap();
+
+    assert!(cofferd.terminate().await.success());
+    cofferd.launch().await;
+    let since = Instant::now();
+    while cofferd.database.number("SELECT count(*) FROM storage_files WHERE status = 'corrupted'").await == 0
+    {
+        assert!(since.elapsed() < Duration::from_secs(20), "the loss is found");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    let ann = cofferd.clients(&Token::user("ann", "clinic")).await;
+    let seen = |id: &str| v1::GetFileRequest { file: by_id(id) };
+    assert_eq!(
+        ann.files.clone().get_file(seen(&lost.id)).await.unwrap().into_inner().file.unwrap().status(),
+        v1::FileStatus::Corrupted
+    );
+    assert_eq!(
+        ann.files.clone().get_file(seen(&file.id)).await.unwrap().into_inner().file.unwrap().status(),
+        v1::FileStatus::Active
+    );
+    let objects = cofferd.objects();
+    assert!(objects.contains(&young) && objects.iter().any(|key| key == foreign), "{objects:?}");
+    assert_eq!(
+        cofferd
+            .database
+            .number("SELECT count(*) FROM storage_operations WHERE operation = 'reconcile'")
+            .await,
+        1
+    );
+}
