@@ -134,9 +134,10 @@ fn check_text(text: &str) -> Result<(), Rule> {
     if text.contains('\0') { Err("must not contain NUL") } else { Ok(()) }
 }
 
-/// Whether a text can name an organisation, an app or a project: 1 to 100 characters that can be seen, without `/`.
+/// Whether a text can name an organisation, an app or a project: 1 to 100 characters that can be seen, without `/`, at most 255 bytes.
 pub fn is_identifier(text: &str) -> bool {
     !text.is_empty()
+        && text.len() <= 255
         && text.chars().count() <= 100
         && !text.chars().any(|c| is_deceptive(c) || c.is_whitespace() || c == '/')
 }

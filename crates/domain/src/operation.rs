@@ -89,8 +89,10 @@ pub struct Operation {
     /// On which kind of backend.
     pub provider: Option<Provider>,
     /// Content bytes received or sent.
+    #[serde(with = "exact")]
     pub bytes_transferred: u64,
     /// How long it took.
+    #[serde(with = "exact")]
     pub duration_ms: u64,
     /// From where.
     pub client_ip: Option<String>,
@@ -236,6 +238,31 @@ fn details(error: &Error) -> Option<Value> {
     }
 }
 
+/// Numbers in a record: RFC 8785 knows only what a double holds, so those above 2^53 are strings.
+mod exact {
+    use serde::{Deserialize, Deserializer, Serializer, de::Error as _};
+
+    const MAX_NUMBER: u64 = 1 << 53;
+
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Exact {
+        Number(u64),
+        Text(String),
+    }
+
+    pub(super) fn serialize<S: Serializer>(value: &u64, serializer: S) -> Result<S::Ok, S::Error> {
+        if *value <= MAX_NUMBER { serializer.serialize_u64(*value) } else { serializer.collect_str(value) }
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
+        match Exact::deserialize(deserializer)? {
+            Exact::Number(number) => Ok(number),
+            Exact::Text(text) => text.parse().map_err(D::Error::custom),
+        }
+    }
+}
+
 /// Which operations an auditor asks for.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Filter {
@@ -265,6 +292,15 @@ mod tests {
         assert_eq!(Operation::from_record(&record).unwrap().record(), record);
         let text = String::from_utf8(record).unwrap();
         assert!(text.contains(r#""metadata":{"a":1,"b":"ü\u0001"}"#), "{text}");
+    }
+
+    #[test]
+    fn numbers_beyond_a_double_stay_exact() {
+        for bytes in [0, 1 << 53, (1 << 53) + 1, u64::MAX] {
+            let operation =
+                Operation { bytes_transferred: bytes, ..Operation::new(OperationId::new(), now()) };
+            assert_eq!(Operation::from_record(&operation.record()).unwrap().bytes_transferred, bytes);
+        }
     }
 
     #[test]

@@ -54,7 +54,7 @@ pub trait Store: Send + Sync + 'static {
 
     // Volumes.
 
-    /// Adds a volume. `AlreadyExists` by name.
+    /// Adds a volume. `AlreadyExists` by name, `NotFound` if its backend is not there, `State` if another volume has the place.
     async fn create_volume(
         &self,
         volume: &Volume,
@@ -79,7 +79,8 @@ pub trait Store: Send + Sync + 'static {
         request: Option<&Request>,
     ) -> Result<Volume>;
 
-    /// Removes a volume that holds no file, not even in the trash, and no unfinished upload; else `State`.
+    /// Removes a volume that holds no file, not even in the trash, no unfinished upload, and no bytes that are still to be removed;
+    /// else `State`.
     async fn delete_volume(
         &self,
         id: VolumeId,
@@ -177,7 +178,8 @@ pub trait Store: Send + Sync + 'static {
     /// is taken; `Conflict(Etag)`; `State` if the file is archived; `NotFound` if the file is gone. Nothing is changed then.
     async fn commit_upload(&self, commit: &Commit) -> Result<File>;
 
-    /// Ends an open intent without a file and records why. Bytes may be removed only after this answered. `false`: it was not open any more.
+    /// Ends an open intent without a file and records why. Bytes may be removed only after this answered. `false`: it was not open
+    /// any more; why is recorded all the same, unless it was committed.
     async fn abort_upload(&self, upload: UploadId, operation: &Operation) -> Result<bool>;
 
     /// The bytes of an ended upload are gone.
@@ -341,7 +343,7 @@ pub struct Commit {
     pub key: Key,
     /// What was stored.
     pub stored: Stored,
-    /// Whether earlier contents stay; else they are given up.
+    /// Whether the content it replaces stays as an earlier version; else it is given up.
     pub keeps_versions: bool,
     /// Why this version was made.
     pub change_description: String,

@@ -28,6 +28,13 @@ pub type Connection = Object<AsyncDieselConnectionManager<AsyncPgConnection>>;
 /// How long an attempt to connect to one address may take, unless the URL has a `connect_timeout`.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// What the pool's sessions have set beside the others.
+///
+/// A statement that was planned while its table was small would go on reading the whole table, kept with the session, when it
+/// has grown. Everything that is asked often has an index; where there is none, the table is read all the same, and compiling
+/// such a plan because of the cost it pretends to have would only take longer.
+const POOLED: [(&str, &str); 2] = [("enable_seqscan", "off"), ("jit", "off")];
+
 /// A PostgreSQL database and the schema in it that holds Coffer's tables. Cheap to clone; clones share the pool.
 ///
 /// Every connection has the schema as its whole `search_path`, speaks UTC and UTF-8, and answers in English (by
@@ -59,7 +66,7 @@ impl Database {
         config.recycling_method = RecyclingMethod::Fast;
         config.custom_setup = Box::new(move |_| {
             let dial = Arc::clone(&dial);
-            async move { dial.connect(&[]).await.map_err(Error::into_diesel) }.boxed()
+            async move { dial.connect(&POOLED).await.map_err(Error::into_diesel) }.boxed()
         });
         let pool = Pool::builder(AsyncDieselConnectionManager::new_with_config("", config))
             .max_size(size)

@@ -39,7 +39,7 @@ pub(crate) enum Begin {
     Durable,
     /// Its commit does not wait for the disk: a crash of the service loses nothing, a loss of power its last moments.
     Relaxed,
-    /// All statements see the same moment; nothing is written.
+    /// All statements see the same moment; nothing is written. For what reads whole tables.
     Snapshot,
 }
 
@@ -49,7 +49,9 @@ impl Begin {
             Self::Statement => None,
             Self::Durable => Some("BEGIN"),
             Self::Relaxed => Some("BEGIN; SET LOCAL synchronous_commit TO off"),
-            Self::Snapshot => Some("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"),
+            Self::Snapshot => {
+                Some("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET LOCAL enable_seqscan TO on")
+            }
         }
     }
 }

@@ -165,12 +165,13 @@ fn authenticator(config: &Config, data_dir: &DataDir) -> anyhow::Result<Authenti
     Ok(Authenticator::new(issuers)?)
 }
 
-/// Reflection in both versions, since tools of either age are in use.
+/// Reflection in both versions, since tools of either age are in use; with the details of errors, so that tools can show them.
 fn with_reflection(routes: Routes) -> anyhow::Result<Routes> {
     let builder = || {
         tonic_reflection::server::Builder::configure()
             .register_encoded_file_descriptor_set(coffer_proto::DESCRIPTORS)
             .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+            .register_encoded_file_descriptor_set(tonic_types::pb::FILE_DESCRIPTOR_SET)
     };
     Ok(routes.add_service(builder().build_v1()?).add_service(builder().build_v1alpha()?))
 }

@@ -103,7 +103,8 @@ impl Cofferd {
             pairs.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect::<Vec<_>>()
         };
         all.retain(|(key, _)| !settings.iter().any(|(given, _)| given == key));
-        all.extend(owned(settings));
+        // An empty value leaves a setting out.
+        all.extend(owned(settings).into_iter().filter(|(_, value)| !value.is_empty()));
         let mut me =
             Self { database, directory, settings: all, environment: owned(environment), process: None };
         me.launch().await;

@@ -116,11 +116,13 @@ impl Call {
         metrics::histogram!("coffer_rpc_duration_seconds", &labels).record(elapsed.as_secs_f64());
         metrics::counter!("coffer_rpcs_total", "service" => service.clone(), "method" => method.clone(), "code" => name).increment(1);
         let duration_ms = u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX);
-        if service == HEALTH {
-            tracing::debug!(parent: &*span, rpc.code = name, duration_ms, "rpc finished");
-        } else {
-            tracing::info!(parent: &*span, rpc.code = name, duration_ms, "rpc finished");
-        }
+        span.in_scope(|| {
+            if service == HEALTH {
+                tracing::debug!(rpc.code = name, duration_ms, "rpc finished");
+            } else {
+                tracing::info!(rpc.code = name, duration_ms, "rpc finished");
+            }
+        });
     }
 }
 

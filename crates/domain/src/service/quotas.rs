@@ -7,7 +7,7 @@ use crate::{
     error::Resource,
     id::UserId,
     operation::OperationKind,
-    quota::{Quota, QuotaKey},
+    quota::{Quota, QuotaKey, Usage},
     volume::VolumeRef,
 };
 
@@ -43,11 +43,25 @@ impl Coffer {
     pub async fn get_quota(&self, caller: &Caller, which: &QuotaQuery) -> Result<Quota> {
         let (caller, which) = (caller.clone(), which.clone());
         self.audited(caller.operation(OperationKind::ReadQuota), move |me, _trail| async move {
-            let key = me.quota_key(caller.known()?, which).await?;
+            let principal = caller.known()?;
+            let key = me.quota_key(principal, which).await?;
+            if !me.is_of_tenant(principal, &key).await? {
+                return Ok(Quota { key, usage: Usage::default(), updated_at: None });
+            }
             let found = me.store().quotas(std::slice::from_ref(&key)).await?;
             found.into_iter().next().ok_or_else(|| Error::internal("read a quota", "the store answered none"))
         })
         .await
+    }
+
+    /// Whether a quota may be told to the caller's organisation: a user of another one looks as if it had never stored anything.
+    async fn is_of_tenant(&self, principal: &Principal, key: &QuotaKey) -> Result<bool> {
+        let QuotaKey::UserOnVolume(user, _) = key else { return Ok(true) };
+        if Some(*user) == principal.user_id() {
+            return Ok(true);
+        }
+        let in_tenant = QuotaKey::User { organisation: principal.organisation.clone(), user: *user };
+        Ok(self.store().quotas(&[in_tenant]).await?.iter().any(|quota| quota.updated_at.is_some()))
     }
 
     async fn quota_key(&self, principal: &Principal, which: QuotaQuery) -> Result<QuotaKey> {
@@ -66,7 +80,7 @@ impl Coffer {
             }
             QuotaQuery::AppOnVolume { app, volume } => {
                 let app = app.or_else(|| principal.app.clone()).ok_or_else(|| {
-                    Error::invalid("key.app_id", "must be named by a caller without an app")
+                    Error::invalid("key.app_on_volume.app_id", "must be named by a caller without an app")
                 })?;
                 if !manages && Some(&app) != principal.app.as_ref() {
                     return Err(refused);

@@ -10,7 +10,7 @@ use coffer_persistence::database::Options;
 use diesel_async::SimpleAsyncConnection;
 use futures_util::future::{join, join_all};
 
-use crate::rig::{Actor, Rig, operation};
+use crate::rig::{Actor, Rig, WAITING, operation};
 
 #[tokio::test]
 async fn of_many_new_files_at_one_path_one_wins() {
@@ -104,7 +104,7 @@ async fn a_deadlock_is_tried_again() {
     let store = rig.store.clone();
     let purge =
         tokio::spawn(async move { store.purge_file(file.id, &operation(OperationKind::Purge), None).await });
-    rig.until("SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'", "1").await;
+    rig.until(WAITING, "1").await;
     rival.batch_execute("UPDATE storage_volumes SET quota_limit = 1000").await.unwrap();
     rival.batch_execute("COMMIT").await.unwrap();
     assert_eq!(purge.await.unwrap().unwrap(), 5);

@@ -16,9 +16,8 @@ use futures_util::future::join_all;
 use tempfile::TempDir;
 
 use crate::proxy::{Mode, Proxy};
-use crate::rig::{Actor, Rig, migrate, operation};
+use crate::rig::{Actor, Rig, WAITING, migrate, operation};
 
-const WAITING: &str = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'";
 const IN_TRANSACTION: &str = "SELECT count(*) FROM pg_stat_activity
     WHERE datname = current_database() AND pid <> pg_backend_pid() AND xact_start IS NOT NULL";
 
@@ -89,7 +88,10 @@ async fn a_connection_that_breaks_before_its_commit_is_tried_again() {
     });
     rig.until(WAITING, "1").await;
     let killed = rig
-        .text("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE wait_event_type = 'Lock'")
+        .text(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+                WHERE wait_event_type = 'Lock' AND datname = current_database()",
+        )
         .await;
     assert_eq!(killed, "true");
     rival.batch_execute("COMMIT").await.unwrap();

@@ -2,7 +2,6 @@
 
 #![expect(clippy::unwrap_used, reason = "these are tests, their shared functions too")]
 
-mod bench;
 mod concurrency;
 mod connections;
 mod files;

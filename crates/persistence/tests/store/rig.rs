@@ -30,6 +30,10 @@ use tempfile::TempDir;
 static SHARED: Mutex<Weak<Shared>> = Mutex::new(Weak::new());
 static NEXT: AtomicU32 = AtomicU32::new(0);
 
+/// How many sessions of a test's database wait for a lock.
+pub(crate) const WAITING: &str =
+    "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()";
+
 const TEMPLATE: &str = "template_of_tests";
 
 /// The cluster of the tests that run at one time.

@@ -242,7 +242,7 @@ async fn pages_and_filters_of_the_trail() {
         ),
         ("start_time", v1::ListOperationsRequest { start_time: time(i64::MAX), ..Default::default() }),
         ("end_time", v1::ListOperationsRequest { end_time: time(-100_000_000_000), ..Default::default() }),
-        ("kinds", v1::ListOperationsRequest { kinds: vec![99], ..Default::default() }),
+        ("kinds[0]", v1::ListOperationsRequest { kinds: vec![99], ..Default::default() }),
         ("kinds", v1::ListOperationsRequest { kinds: vec![1; 33], ..Default::default() }),
         ("status", v1::ListOperationsRequest { status: 99, ..Default::default() }),
         ("file_id", v1::ListOperationsRequest { file_id: "x".into(), ..Default::default() }),

@@ -302,20 +302,28 @@ async fn a_stream_that_stalls_is_cut() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_client_that_leaves_leaves_nothing() {
     let cofferd = Cofferd::start().await;
+    let (address, token) =
+        (format!("http://{}", cofferd.grpc_addr()), cofferd.token(&Token::user("ann", "clinic")));
     for sent in [0, 1, 3, 30] {
-        let ann = cofferd.clients(&Token::user("ann", "clinic")).await;
-        let (sender, receiver) = tokio::sync::mpsc::channel(64);
-        for message in messages(at("left.bin"), &noise(sent * 65_536)).into_iter().take(sent + 1) {
-            sender.send(message).await.unwrap();
-        }
-        let mut transfers = ann.transfers.clone();
-        let upload = tokio::spawn(async move {
-            transfers.write_file(tokio_stream::wrappers::ReceiverStream::new(receiver)).await
+        let (address, token) = (address.clone(), token.clone());
+        // A runtime of its own, so that its end closes the connection as the end of a process would.
+        let client = std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            runtime.block_on(async move {
+                let channel =
+                    tonic::transport::Endpoint::from_shared(address).unwrap().connect().await.unwrap();
+                let mut transfers = v1::transfer_service_client::TransferServiceClient::new(channel);
+                let messages = messages(at("left.bin"), &noise(sent * 65_536)).into_iter().take(sent + 1);
+                let stream =
+                    tokio_stream::StreamExt::chain(tokio_stream::iter(messages), tokio_stream::pending());
+                let mut request = tonic::Request::new(stream);
+                request.metadata_mut().insert("authorization", format!("Bearer {token}").parse().unwrap());
+                let outcome =
+                    tokio::time::timeout(Duration::from_millis(300), transfers.write_file(request)).await;
+                assert!(outcome.is_err(), "the upload is under way");
+            });
         });
-        tokio::time::sleep(Duration::from_millis(100)).await;
-        upload.abort();
-        assert!(upload.await.is_err_and(|e| e.is_cancelled()), "the call is cancelled before its stream ends");
-        drop((sender, ann));
+        tokio::task::spawn_blocking(|| client.join()).await.unwrap().unwrap();
     }
     let since = Instant::now();
     while cofferd
@@ -324,8 +332,17 @@ async fn a_client_that_leaves_leaves_nothing() {
         .await
         < 4
     {
-        let seen = cofferd.database.connect().await.query("SELECT operation, status, error_code FROM storage_operations", &[]).await.unwrap();
-        let seen: Vec<_> = seen.iter().map(|row| (row.get::<_, String>(0), row.get::<_, String>(1), row.get::<_, Option<String>>(2))).collect();
+        let seen = cofferd
+            .database
+            .connect()
+            .await
+            .query("SELECT operation, status, error_code FROM storage_operations", &[])
+            .await
+            .unwrap();
+        let seen: Vec<_> = seen
+            .iter()
+            .map(|row| (row.get::<_, String>(0), row.get::<_, String>(1), row.get::<_, Option<String>>(2)))
+            .collect();
         assert!(since.elapsed() < Duration::from_secs(10), "every left upload is in the trail: {seen:?}");
         tokio::time::sleep(Duration::from_millis(50)).await;
     }

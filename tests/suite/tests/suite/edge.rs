@@ -4,17 +4,22 @@ use bytes::{BufMut as _, Bytes, BytesMut};
 use coffer_proto::v1;
 use coffer_tests::{
     Cofferd, Token,
-    grpc::{at, by_id, noise, refusal},
+    grpc::{at, by_id, noise},
 };
 use http::{HeaderMap, Method, Response, StatusCode};
-use http_body_util::{BodyExt as _, Full};
+use http_body_util::{BodyExt as _, Full, StreamBody, combinators::BoxBody};
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use std::time::{Duration, Instant};
-use tonic::{Code, Request};
+use std::{
+    convert::Infallible,
+    time::{Duration, Instant},
+};
+use tonic::Code;
+
+type Body = BoxBody<Bytes, Infallible>;
 
 /// A bare HTTP/2 connection.
 struct Wire {
-    sender: hyper::client::conn::http2::SendRequest<Full<Bytes>>,
+    sender: hyper::client::conn::http2::SendRequest<Body>,
     authority: String,
     token: String,
 }
@@ -52,7 +57,7 @@ impl Wire {
                 request = request.header(*name, *value);
             }
         }
-        let answer = self.sender.send_request(request.body(Full::new(body)).unwrap()).await.unwrap();
+        let answer = self.sender.send_request(request.body(Full::new(body).boxed()).unwrap()).await.unwrap();
         read(answer).await
     }
 
@@ -180,7 +185,7 @@ async fn too_many_headers_and_the_wrong_protocol() {
         .uri(format!("http://{}/coffer.v1.FileService/ListFiles", wire.authority))
         .header("content-type", "application/grpc")
         .header("coffer-purpose", &large)
-        .body(Full::new(Bytes::new()))
+        .body(Full::new(Bytes::new()).boxed())
         .unwrap();
     match wire.sender.send_request(request).await {
         Ok(answer) => assert_ne!(read(answer).await.grpc, Some(0)),
@@ -199,31 +204,36 @@ async fn too_many_headers_and_the_wrong_protocol() {
 #[tokio::test(flavor = "multi_thread")]
 async fn deadlines_are_kept_with_their_own_code() {
     let cofferd = Cofferd::start().await;
-    let ann = cofferd.clients(&Token::user("ann", "clinic")).await;
-    // Before the answer: an upload that never ends.
-    let (sender, receiver) = tokio::sync::mpsc::channel(1);
-    sender.send(coffer_tests::grpc::messages(at("slow"), b"").remove(0)).await.unwrap();
-    let mut request = Request::new(tokio_stream::wrappers::ReceiverStream::new(receiver));
-    request.metadata_mut().insert("grpc-timeout", "300m".parse().unwrap());
-    let since = Instant::now();
-    let status = ann.transfers.clone().write_file(request).await.unwrap_err();
-    assert_eq!(refusal(&status), (Code::DeadlineExceeded, "DEADLINE_EXCEEDED".to_owned()));
-    assert!(since.elapsed() < Duration::from_secs(5));
-    drop(sender);
-    // In the middle of a stream.
-    let file = ann.upload(at("large"), &noise(60_000_000)).await.unwrap();
-    let mut request = Request::new(v1::ReadFileRequest { file: by_id(&file.id), ..Default::default() });
-    request.metadata_mut().insert("grpc-timeout", "500m".parse().unwrap());
-    let mut stream = ann.transfers.clone().read_file(request).await.unwrap().into_inner();
-    tokio::time::sleep(Duration::from_millis(800)).await;
-    let status = loop {
-        match stream.message().await {
-            Ok(Some(_)) => {}
-            Ok(None) => panic!("a stream outlived its deadline"),
-            Err(status) => break status,
-        }
+    let mut wire = Wire::connect(&cofferd).await;
+    let request = |method: &str, timeout: &str, body: Body| {
+        let request = http::Request::builder()
+            .method(Method::POST)
+            .uri(format!("http://{}/coffer.v1.TransferService/{method}", wire.authority));
+        let request = request
+            .header("content-type", "application/grpc")
+            .header("te", "trailers")
+            .header("grpc-timeout", timeout);
+        request.header("authorization", &wire.token).body(body).unwrap()
     };
-    assert_eq!(status.code(), Code::DeadlineExceeded, "{status:?}");
+    // Before the answer: an upload that never ends.
+    let first = message(&coffer_tests::grpc::messages(at("slow"), b"").remove(0));
+    let endless = tokio_stream::StreamExt::chain(
+        tokio_stream::once(Ok(hyper::body::Frame::data(first))),
+        tokio_stream::pending(),
+    );
+    let upload = request("WriteFile", "300m", http_body_util::BodyExt::boxed(StreamBody::new(endless)));
+    let ann = cofferd.clients(&Token::user("ann", "clinic")).await;
+    let file = ann.upload(at("large"), &noise(60_000_000)).await.unwrap();
+    let read_file = v1::ReadFileRequest { file: by_id(&file.id), ..Default::default() };
+    let download = request("ReadFile", "500m", Full::new(message(&read_file)).boxed());
+    let since = Instant::now();
+    assert_eq!(read(wire.sender.send_request(upload).await.unwrap()).await, grpc(Code::DeadlineExceeded));
+    assert!(since.elapsed() < Duration::from_secs(5));
+    // In the middle of a stream.
+    let answer = wire.sender.send_request(download).await.unwrap();
+    assert_eq!(answer.status(), StatusCode::OK);
+    tokio::time::sleep(Duration::from_millis(800)).await;
+    assert_eq!(read(answer).await, grpc(Code::DeadlineExceeded));
     // Nothing is stored of the first.
     let since = Instant::now();
     while cofferd.database.number("SELECT count(*) FROM storage_uploads WHERE state = 'OPEN'").await > 0 {

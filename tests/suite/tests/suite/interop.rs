@@ -29,7 +29,14 @@ async fn run(language: &str) {
     }
     assert!(output.status.success(), "{said}");
     println!("{said}");
-    for fact in ["uploaded", "range", "listed", "INVALID_ARGUMENT", "FIELD_INVALID"] {
+    for fact in [
+        "upload.sha256 ",
+        "read.length 700001",
+        "list.count 1",
+        "bad_path.code INVALID_ARGUMENT",
+        "bad_path.reason FIELD_INVALID",
+        "bad_path.field_violation spec.path",
+    ] {
         assert!(said.contains(fact), "{fact} is not in:\n{said}");
     }
     assert!(cofferd.database.number("SELECT count(*) FROM storage_files").await > 0);

@@ -126,7 +126,7 @@ async fn a_volume_is_made_used_checked_and_removed() {
     let since = std::time::Instant::now();
     while let Err(status) = operator.volumes.clone().delete_volume(delete()).await {
         // Until the reconciler has removed the bytes.
-        assert_eq!(refusal(&status).1, "VOLUME_NOT_EMPTY");
+        assert_eq!(refusal(&status), (Code::FailedPrecondition, "IN_USE".to_owned()));
         assert!(since.elapsed() < std::time::Duration::from_secs(10));
         tokio::time::sleep(std::time::Duration::from_millis(50)).await;
     }

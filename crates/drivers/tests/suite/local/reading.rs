@@ -74,6 +74,8 @@ async fn what_is_no_regular_file_is_no_object() {
     rustix::fs::mkfifoat(rustix::fs::CWD, place.path().join("pipe"), rustix::fs::Mode::RWXU).unwrap();
     let pipe = key("pipe");
     let reading = tokio::time::timeout(Duration::from_secs(10), read(&driver, &pipe)).await;
+    // Lets go whoever does wait, so that the test fails and does not hang.
+    let _other_end = fs::OpenOptions::new().read(true).write(true).open(place.path().join("pipe")).unwrap();
     assert_eq!(
         kind(reading.expect("opening a pipe does not wait for its writer")),
         Some(ErrorKind::NotFound)
