@@ -2,7 +2,14 @@
 
 /// Package `coffer.v1`: messages, clients and servers, documented in `proto/coffer/v1`.
 pub mod v1 {
-    #![allow(missing_docs, clippy::all, unused_qualifications, unreachable_pub, clippy::allow_attributes_without_reason, clippy::allow_attributes)]
+    #![allow(
+        missing_docs,
+        clippy::all,
+        unused_qualifications,
+        unreachable_pub,
+        clippy::allow_attributes_without_reason,
+        clippy::allow_attributes
+    )]
     tonic::include_proto!("coffer.v1");
 }
 

@@ -6,6 +6,7 @@ mod config;
 mod data_dir;
 mod metadata;
 mod migrate;
+mod output;
 mod seed;
 mod serve;
 mod telemetry;
@@ -48,7 +49,7 @@ fn run(verb: Verb, loaded: Loaded) -> anyhow::Result<ExitCode> {
         Verb::Seed => block_on(seed::seed(&loaded.config)).map(|()| ExitCode::SUCCESS),
         Verb::Token(token) => token::token(&loaded.config, token).map(|()| ExitCode::SUCCESS),
         Verb::CheckConfig { explain, .. } => {
-            print!("{}", loaded.to_toml(explain));
+            output::answer(&loaded.to_toml(explain))?;
             Ok(ExitCode::SUCCESS)
         }
     }

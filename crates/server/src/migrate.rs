@@ -8,6 +8,7 @@ use coffer_persistence::{Database, migrate};
 use crate::args::Migrate;
 use crate::config::Config;
 use crate::metadata::ForTool;
+use crate::output::say;
 
 /// Looks at the schema or changes it, and says what it found or did.
 pub(crate) async fn migrate(config: &Config, what: Migrate) -> anyhow::Result<ExitCode> {
@@ -45,9 +46,9 @@ async fn run(database: &Database, is_served: bool, what: Migrate) -> anyhow::Res
 
 fn tell(what: &str, names: &[String], none: &str) {
     if names.is_empty() {
-        println!("{none}");
+        say(format_args!("{none}"));
     }
     for name in names {
-        println!("{what}: {name}");
+        say(format_args!("{what}: {name}"));
     }
 }

@@ -5,6 +5,7 @@
 
 mod content;
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -12,7 +13,7 @@ use chrono::TimeDelta;
 use coffer_api::auth::DEVELOPMENT_ISSUER;
 use coffer_domain::caller::{Caller, Principal, Roles, User};
 use coffer_domain::error::Error;
-use coffer_domain::file::{Changes, FileRef};
+use coffer_domain::file::{File, FileRef, Filter};
 use coffer_domain::id::{LocalPathId, NodeId, UserId};
 use coffer_domain::page::PageRequest;
 use coffer_domain::service::{Coffer, UploadSpec};
@@ -25,6 +26,7 @@ use crate::assemble::assemble;
 use crate::config::Config;
 use crate::data_dir::DataDir;
 use crate::metadata::{self, ForTool};
+use crate::output::say;
 use content::{ORGANISATION, PERSONS, Person, Sample};
 
 /// The volume that keeps earlier versions.
@@ -71,20 +73,23 @@ struct Seed<'a> {
 
 impl Seed<'_> {
     async fn all(&self, default_volume: &str) -> anyhow::Result<()> {
-        println!("volume {default_volume}: for requests that name none");
+        say(format_args!("volume {default_volume}: for requests that name none"));
         self.volume().await.with_context(|| format!("volume {VOLUME}"))?;
         for person in PERSONS {
             let caller = caller(person);
             let id = caller.principal.as_ref().and_then(Principal::user_id);
-            println!(
+            say(format_args!(
                 "user {} of {ORGANISATION}, {}: cofferd token --user {} --org {ORGANISATION}{}",
                 person.name,
                 id.map(|id| id.to_string()).unwrap_or_default(),
                 person.name,
                 if person.is_admin { " --role admin --role auditor" } else { "" },
-            );
+            ));
+            let known = self.files_of(&caller).await?;
             for sample in person.files {
-                self.file(&caller, sample).await.with_context(|| format!("file {}", sample.name))?;
+                self.file(&caller, sample, known.get(sample.name))
+                    .await
+                    .with_context(|| format!("file {}", sample.name))?;
             }
         }
         Ok(())
@@ -95,7 +100,10 @@ impl Seed<'_> {
         let operator = operator();
         let volume = VolumeRef::Name(VOLUME.to_owned());
         match self.coffer.get_volume(&operator, &volume).await {
-            Ok(_) => return Ok(println!("volume {VOLUME}: there already")),
+            Ok(_) => {
+                say(format_args!("volume {VOLUME}: there already"));
+                return Ok(());
+            }
             Err(Error::NotFound(_)) => {}
             Err(error) => return Err(error.into()),
         }
@@ -106,10 +114,10 @@ impl Seed<'_> {
         settings.max_file_bytes = Some(VOLUME_QUOTA_BYTES / 4);
         settings.trash_retention_seconds = Some(30 * 24 * 60 * 60);
         self.coffer.create_volume(&operator, settings, None).await?;
-        println!(
+        say(format_args!(
             "volume {VOLUME}: made, keeps versions, {} MiB at most, empties its trash after 30 days",
             VOLUME_QUOTA_BYTES / 1024 / 1024
-        );
+        ));
         Ok(())
     }
 
@@ -139,19 +147,53 @@ impl Seed<'_> {
         }
     }
 
-    /// A file with its versions, by the name it has in its organisation: that finds it wherever it was moved, in the trash too.
-    async fn file(&self, caller: &Caller, sample: &Sample) -> anyhow::Result<()> {
-        let file = FileRef::Name(sample.name.to_owned());
-        match self.coffer.get_file(caller, &file).await {
-            Ok(seen) => {
-                return Ok(println!(
-                    "  {}: there already, version {}",
-                    seen.file.path, seen.file.content.number
-                ));
+    /// Everything the caller has, in the trash too, by its name in the organisation. Asked for as lists, so that the audit trail
+    /// does not begin with failures.
+    async fn files_of(&self, caller: &Caller) -> anyhow::Result<HashMap<String, File>> {
+        let mut known = HashMap::new();
+        for is_deleted in [false, true] {
+            let filter = Filter { is_deleted, ..Filter::default() };
+            let mut page = PageRequest::new(i32::MAX, 0, None)?;
+            loop {
+                let found = self.coffer.list_files(caller, &filter, &page).await?;
+                known.extend(found.items.into_iter().map(|file| (file.file_id.clone(), file)));
+                match found.next {
+                    Some(next) => page.after = Some(next),
+                    None => break,
+                }
             }
-            Err(Error::NotFound(_)) => {}
+        }
+        Ok(known)
+    }
+
+    async fn file(&self, caller: &Caller, sample: &Sample, known: Option<&File>) -> anyhow::Result<()> {
+        if let Some(file) = known {
+            say(format_args!("  {}: there already, version {}", file.path, file.content.number));
+            return Ok(());
+        }
+        let file = self.make(caller, sample).await;
+        match file {
+            Ok(file) => say(format_args!(
+                "  {}: {}, {} bytes, {}, version {}{}{}",
+                file.path,
+                file.description.mime_type,
+                file.content.size,
+                file.description.classification.as_str(),
+                file.content.number,
+                if file.is_public { ", public" } else { "" },
+                if sample.is_deleted { ", in the trash" } else { "" },
+            )),
+            // Somebody else's file has its place, or a purged one had its name.
+            Err(Error::AlreadyExists(taken)) => {
+                say(format_args!("  {}: left out, since {taken}", sample.path));
+            }
             Err(error) => return Err(error.into()),
         }
+        Ok(())
+    }
+
+    /// Uploads a file with its versions, and deletes it if that is meant.
+    async fn make(&self, caller: &Caller, sample: &Sample) -> Result<File, Error> {
         let first = UploadSpec {
             volume: sample.is_versioned().then(|| VolumeRef::Name(VOLUME.to_owned())),
             path: Some(sample.path.to_owned()),
@@ -160,44 +202,22 @@ impl Seed<'_> {
             create_only: true,
             ..UploadSpec::default()
         };
-        let mut made = match self.upload(caller, first, sample.contents[0]).await {
-            Ok(made) => made,
-            Err(Error::AlreadyExists(taken)) => {
-                return Ok(println!("  {}: left out, since {taken}", sample.path));
-            }
-            Err(error) => return Err(error.into()),
-        };
-        for content in &sample.contents[1..] {
+        let mut made = self.upload(caller, first, sample.content).await?;
+        for content in sample.revisions {
             let next = UploadSpec {
                 file: Some(FileRef::Id(made.id)),
-                changes: Changes::default(),
                 change_description: "revised".to_owned(),
                 ..UploadSpec::default()
             };
             made = self.upload(caller, next, content).await?;
         }
         if sample.is_deleted {
-            made = self.coffer.delete_file(caller, &file, None, None).await?;
+            made = self.coffer.delete_file(caller, &FileRef::Id(made.id), None, None).await?;
         }
-        println!(
-            "  {}: {}, {} bytes, {}, version {}{}{}",
-            made.path,
-            made.description.mime_type,
-            made.content.size,
-            made.description.classification.as_str(),
-            made.content.number,
-            if made.is_public { ", public" } else { "" },
-            if sample.is_deleted { ", in the trash" } else { "" },
-        );
-        Ok(())
+        Ok(made)
     }
 
-    async fn upload(
-        &self,
-        caller: &Caller,
-        spec: UploadSpec,
-        content: &'static [u8],
-    ) -> Result<coffer_domain::file::File, Error> {
+    async fn upload(&self, caller: &Caller, spec: UploadSpec, content: &'static [u8]) -> Result<File, Error> {
         let spec = UploadSpec { size: Some(content.len() as u64), ..spec };
         let mut upload = self.coffer.begin_upload(caller.clone(), spec).await?;
         match upload.write(0, bytes::Bytes::from_static(content), None).await {

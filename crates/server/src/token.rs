@@ -7,6 +7,7 @@ use coffer_domain::time::now;
 use crate::args::{Role, Token};
 use crate::config::Config;
 use crate::data_dir::DataDir;
+use crate::output;
 
 /// Prints a token that a server on this data directory trusts. Makes the key if it is not there.
 pub(crate) fn token(config: &Config, token: Token) -> anyhow::Result<()> {
@@ -30,8 +31,7 @@ pub(crate) fn token(config: &Config, token: Token) -> anyhow::Result<()> {
     Authenticator::new(vec![key.issuer()?])?
         .verify(&token, now())
         .context("no server would take such a token: names must be 1 to 100 visible characters, and it must end before the year 10000")?;
-    println!("{token}");
-    Ok(())
+    Ok(output::answer(&format!("{token}\n"))?)
 }
 
 fn name(role: Role) -> &'static str {

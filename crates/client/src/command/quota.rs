@@ -65,7 +65,10 @@ fn line(name: &str, quota: &v1::Quota) -> String {
     if quota.reserved_bytes > 0 {
         text.push_str(&format!(", {} being uploaded", bytes(quota.reserved_bytes)));
     }
-    text.push_str(&format!(", {} files", quota.used_files));
+    // A user's quota on a volume counts bytes alone.
+    if !is_on_volume(quota) {
+        text.push_str(&format!(", {} files", quota.used_files));
+    }
     if let Some(limit) = quota.limit_files {
         text.push_str(&format!(" of {limit}"));
     }
@@ -73,6 +76,10 @@ fn line(name: &str, quota: &v1::Quota) -> String {
         text.push_str(&format!(", each up to {}", bytes(largest)));
     }
     text
+}
+
+fn is_on_volume(quota: &v1::Quota) -> bool {
+    matches!(quota.key.as_ref().and_then(|key| key.of.as_ref()), Some(Of::UserOnVolume(_)))
 }
 
 #[cfg(test)]
@@ -83,6 +90,9 @@ mod tests {
     fn lines() {
         let mut quota = v1::Quota { used_bytes: 512, used_files: 3, ..Default::default() };
         assert_eq!(line("user", &quota), format!("{:<28} 512 B used, 3 files", "user"));
+        let on_volume = v1::QuotaKey { of: Some(Of::UserOnVolume(UserOnVolume::default())) };
+        let on_volume = v1::Quota { key: Some(on_volume), ..quota.clone() };
+        assert_eq!(line("user", &on_volume), format!("{:<28} 512 B used", "user"));
         quota.limit_bytes = Some(1024);
         quota.reserved_bytes = 2048;
         quota.limit_files = Some(10);

@@ -90,7 +90,7 @@ fn read_table(
             (Some(setting), value) => match read_value(value) {
                 Some(value) => given.push(Given { setting, value, source }),
                 None => {
-                    mistakes.push(Mistake::of(&key, &source, format!("cannot be a {}", value.type_str())))
+                    mistakes.push(Mistake::of(&key, &source, format!("cannot be a {}", value.type_str())));
                 }
             },
         }

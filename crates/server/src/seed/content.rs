@@ -14,12 +14,14 @@ pub(super) struct Person {
     pub(super) files: &'static [Sample],
 }
 
-/// A file with its versions, oldest first.
+/// A file with its versions.
 pub(super) struct Sample {
     /// The file's own name in the organisation.
     pub(super) name: &'static str,
     pub(super) path: &'static str,
-    pub(super) contents: &'static [&'static [u8]],
+    pub(super) content: &'static [u8],
+    /// Later versions, oldest first. A file that has some lives in the volume that keeps them.
+    pub(super) revisions: &'static [&'static [u8]],
     classification: Classification,
     tags: &'static [&'static str],
     /// JSON of the custom metadata.
@@ -37,7 +39,8 @@ pub(super) const PERSONS: &[Person] = &[
             Sample {
                 name: "seed-report",
                 path: "bridge/report.md",
-                contents: &[include_bytes!("files/report.md"), include_bytes!("files/report-revised.md")],
+                content: include_bytes!("files/report.md"),
+                revisions: &[include_bytes!("files/report-revised.md")],
                 classification: Classification::Internal,
                 tags: &["bridge", "inspection", "2026"],
                 metadata: || json!({"customer": "County roads", "spans": 3, "review": {"by": "ben", "is_done": true}}),
@@ -47,7 +50,8 @@ pub(super) const PERSONS: &[Person] = &[
             Sample {
                 name: "seed-measurements",
                 path: "bridge/measurements/march.csv",
-                contents: &[include_bytes!("files/measurements.csv")],
+                content: include_bytes!("files/measurements.csv"),
+                revisions: &[],
                 classification: Classification::Internal,
                 tags: &["bridge", "sensors"],
                 metadata: || json!({"rows": 96, "unit": "um"}),
@@ -57,7 +61,8 @@ pub(super) const PERSONS: &[Person] = &[
             Sample {
                 name: "seed-offer",
                 path: "offers/south span.txt",
-                contents: &[include_bytes!("files/offer.txt")],
+                content: include_bytes!("files/offer.txt"),
+                revisions: &[],
                 classification: Classification::Confidential,
                 tags: &["offer"],
                 metadata: || json!({"amount_eur": 48_200}),
@@ -73,7 +78,8 @@ pub(super) const PERSONS: &[Person] = &[
             Sample {
                 name: "seed-logo",
                 path: "brand/logo.png",
-                contents: &[include_bytes!("files/logo.png")],
+                content: include_bytes!("files/logo.png"),
+                revisions: &[],
                 classification: Classification::Public,
                 tags: &["brand"],
                 metadata: || json!({}),
@@ -83,7 +89,8 @@ pub(super) const PERSONS: &[Person] = &[
             Sample {
                 name: "seed-plan",
                 path: "bridge/plan.svg",
-                contents: &[include_bytes!("files/plan.svg")],
+                content: include_bytes!("files/plan.svg"),
+                revisions: &[],
                 classification: Classification::Internal,
                 tags: &["bridge", "drawing"],
                 metadata: || json!({"scale": "1:200"}),
@@ -93,7 +100,8 @@ pub(super) const PERSONS: &[Person] = &[
             Sample {
                 name: "seed-notes",
                 path: "notes.txt",
-                contents: &[include_bytes!("files/notes.txt")],
+                content: include_bytes!("files/notes.txt"),
+                revisions: &[],
                 classification: Classification::Internal,
                 tags: &[],
                 metadata: || json!({}),
@@ -109,7 +117,8 @@ pub(super) const PERSONS: &[Person] = &[
             Sample {
                 name: "seed-salaries",
                 path: "office/salaries.csv",
-                contents: &[include_bytes!("files/salaries.csv")],
+                content: include_bytes!("files/salaries.csv"),
+                revisions: &[],
                 classification: Classification::Restricted,
                 tags: &["payroll"],
                 metadata: || json!({"month": "2026-03"}),
@@ -119,7 +128,8 @@ pub(super) const PERSONS: &[Person] = &[
             Sample {
                 name: "seed-sensors",
                 path: "sensors/config.json",
-                contents: &[include_bytes!("files/config.json")],
+                content: include_bytes!("files/config.json"),
+                revisions: &[],
                 classification: Classification::Internal,
                 tags: &["sensors", "configuration"],
                 metadata: || json!({"schema": 2}),
@@ -133,7 +143,7 @@ pub(super) const PERSONS: &[Person] = &[
 impl Sample {
     /// Whether it lives in the volume that keeps versions.
     pub(super) fn is_versioned(&self) -> bool {
-        self.contents.len() > 1
+        !self.revisions.is_empty()
     }
 
     /// Everything that is said of it.
@@ -162,7 +172,7 @@ mod tests {
         assert!(!samples.is_empty());
         assert_eq!((names.len(), paths.len()), (samples.len(), samples.len()));
         for sample in samples {
-            assert!(!sample.contents.is_empty(), "{}", sample.name);
+            assert!(!sample.content.is_empty(), "{}", sample.name);
             let metadata = sample.description().custom_metadata.unwrap();
             assert_eq!(coffer_domain::name::check_metadata(&metadata), Ok(()), "{}", sample.name);
         }

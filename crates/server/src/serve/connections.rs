@@ -61,6 +61,7 @@ impl Connections {
         let permits = Arc::new(Semaphore::new(limit.connections));
         let accepted = metrics::counter!("coffer_connections_accepted_total", "listener" => limit.name);
         let open = metrics::gauge!("coffer_connections_open", "listener" => limit.name);
+        let mut is_failing = false;
         loop {
             let permit = Arc::clone(&permits).acquire_owned().await.expect("nobody closes the semaphore");
             let (stream, peer) = match listener.accept().await {
@@ -68,11 +69,17 @@ impl Connections {
                 Err(error) if is_of_one_connection(&error) => continue,
                 Err(error) => {
                     metrics::counter!("coffer_accept_errors_total", "listener" => limit.name).increment(1);
-                    tracing::warn!(%error, listener = limit.name, "cannot accept connections");
+                    // Once for as long as it lasts: it may last long.
+                    if !std::mem::replace(&mut is_failing, true) {
+                        tracing::warn!(%error, listener = limit.name, "cannot accept connections");
+                    }
                     tokio::time::sleep(PAUSE_AFTER_ERROR).await;
                     continue;
                 }
             };
+            if std::mem::replace(&mut is_failing, false) {
+                tracing::info!(listener = limit.name, "accepting connections again");
+            }
             accepted.increment(1);
             if let Err(error) = stream.set_nodelay(true) {
                 tracing::debug!(%error, "a connection ended before it was served");

@@ -5,7 +5,6 @@ use coffer_tests::{
     cofferd::{target_directory, workspace},
     missing,
 };
-use serde_json::{Value, json};
 use std::{path::PathBuf, process::Command};
 
 /// Exit code by which a client says that a tool it needs is missing.
@@ -62,68 +61,57 @@ fn grpcurl() -> Option<PathBuf> {
 async fn an_operator_with_grpcurl() {
     let Some(grpcurl) = grpcurl() else { return missing::ignore("grpcurl") };
     let cofferd = Cofferd::start().await;
-    let ann = cofferd.token(&Token::user("ann", "clinic"));
-    let auditor = cofferd.token(&Token::user("aud", "clinic").role("auditor"));
-    let call = |token: &str, messages: &[Value], method: &[&str]| {
-        let mut command = Command::new(&grpcurl);
-        command.arg("-plaintext").arg("-H").arg(format!("authorization: Bearer {token}"));
-        if !messages.is_empty() {
-            command.arg("-d").arg(messages.iter().map(Value::to_string).collect::<Vec<_>>().join("\n"));
-        }
-        let output = command.arg(cofferd.grpc_addr()).args(method).output().unwrap();
+    let run = |command: &str| {
+        let tools = grpcurl.parent().map(|folder| folder.display().to_string()).unwrap_or_default();
+        let output = Command::new("bash")
+            .arg("-c")
+            .arg(command.replace("127.0.0.1:50051", cofferd.grpc_addr()))
+            .env("PATH", format!("{tools}:{}", std::env::var("PATH").unwrap_or_default()))
+            .env("TOKEN", cofferd.token(&Token::user("ann", "clinic")))
+            .env("AUDITOR", cofferd.token(&Token::user("eve", "clinic").role("auditor")))
+            .output()
+            .unwrap();
         (
             output.status.success(),
-            String::from_utf8_lossy(&output.stdout).into_owned(),
-            String::from_utf8_lossy(&output.stderr).into_owned(),
+            format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr)),
         )
     };
-    let (ok, services, error) = call(&ann, &[], &["list"]);
-    assert!(ok, "{error}");
-    for service in [
-        "coffer.v1.TransferService",
-        "coffer.v1.FileService",
-        "coffer.v1.VolumeService",
-        "coffer.v1.QuotaService",
-        "coffer.v1.AuditService",
-        "grpc.health.v1.Health",
-    ] {
-        assert!(services.contains(service), "{service} is not in:\n{services}");
-    }
-    let content = data_encoding::BASE64.encode(b"hello, coffer");
-    let upload = [
-        json!({"spec": {"path": "hello.txt"}}),
-        json!({"data": {"content": content}}),
-        json!({"writeOffset": 13, "finish": true}),
+    // The commands of the README, as they stand there, and what each must show.
+    let readme = std::fs::read_to_string(workspace().join("README.md")).unwrap();
+    let commands: Vec<_> = readme.lines().filter(|line| line.starts_with("grpcurl ")).collect();
+    let shown: [&[&str]; 5] = [
+        &[
+            "coffer.v1.TransferService",
+            "coffer.v1.FileService",
+            "coffer.v1.VolumeService",
+            "coffer.v1.QuotaService",
+            "coffer.v1.AuditService",
+            "grpc.health.v1.Health",
+        ],
+        &["\"path\": \"hello.txt\"", "\"sizeBytes\": \"13\""],
+        &["\"path\": \"hello.txt\""],
+        &["aGVsbG8sIGNvZmZlcg=="],
+        &["OPERATION_KIND_UPLOAD", "OPERATION_KIND_DOWNLOAD", "OPERATION_KIND_LIST"],
     ];
-    let (ok, answer, error) = call(&ann, &upload, &["coffer.v1.TransferService/WriteFile"]);
-    assert!(ok, "{error}");
-    let answer: Value = serde_json::from_str(&answer).unwrap();
-    assert_eq!(
-        (answer["file"]["path"].as_str(), answer["file"]["sizeBytes"].as_str()),
-        (Some("hello.txt"), Some("13"))
+    assert_eq!(commands.len(), shown.len(), "{commands:#?}");
+    for (command, shown) in commands.into_iter().zip(shown) {
+        let (ok, said) = run(command);
+        println!("$ {command}\n{said}");
+        assert!(ok, "{command}\n{said}");
+        for text in shown {
+            assert!(said.contains(text), "{text} is not in the answer to\n{command}\n{said}");
+        }
+    }
+    // A refusal can be read, details included.
+    let (ok, said) = run(
+        r#"grpcurl -plaintext -H "authorization: Bearer $TOKEN" -d '{"file":{"id":"nonsense"}}' 127.0.0.1:50051 coffer.v1.FileService/GetFile"#,
     );
-    let (ok, answer, error) = call(&ann, &[json!({})], &["coffer.v1.FileService/ListFiles"]);
-    assert!(ok && answer.contains("hello.txt"), "{answer}{error}");
-    let (ok, answer, error) = call(
-        &ann,
-        &[json!({"file": {"path": {"path": "hello.txt"}}})],
-        &["coffer.v1.TransferService/ReadFile"],
-    );
-    assert!(ok && answer.contains(&content), "{answer}{error}");
-    let (ok, answer, error) = call(&auditor, &[json!({})], &["coffer.v1.AuditService/ListOperations"]);
     assert!(
-        ok && answer.contains("OPERATION_KIND_UPLOAD") && answer.contains("OPERATION_KIND_DOWNLOAD"),
-        "{answer}{error}"
+        !ok && said.contains("InvalidArgument") && said.contains("FIELD_INVALID") && said.contains("file.id"),
+        "{said}"
     );
-    let (ok, _, error) =
-        call(&ann, &[json!({"file": {"id": "nonsense"}})], &["coffer.v1.FileService/GetFile"]);
-    assert!(
-        !ok && error.contains("InvalidArgument")
-            && error.contains("FIELD_INVALID")
-            && error.contains("file.id"),
-        "{error}"
+    let (ok, said) = run(
+        r#"grpcurl -plaintext -d '{"service":"coffer.v1.FileService"}' 127.0.0.1:50051 grpc.health.v1.Health/Check"#,
     );
-    let (ok, answer, error) =
-        call(&ann, &[json!({"service": "coffer.v1.FileService"})], &["grpc.health.v1.Health/Check"]);
-    assert!(ok && answer.contains("SERVING"), "{answer}{error}");
+    assert!(ok && said.contains("SERVING"), "{said}");
 }

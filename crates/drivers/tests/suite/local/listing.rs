@@ -68,6 +68,15 @@ async fn a_large_directory_is_listed_in_parts() {
     assert_eq!(last.len(), 2);
 }
 
+/// The names before a directory fill the first part: where the next part begins, the slash counts.
+#[tokio::test]
+async fn a_directory_between_parts_is_not_lost() {
+    let place = TempDir::new().unwrap();
+    let keys: Vec<_> = (1_000..6_000).map(|n| format!("m!{n}")).chain(["m/below".to_owned()]).collect();
+    assert_eq!(plant(place.path(), &keys), keys);
+    assert_eq!(all_keys(&open(place.path()).await, "", 10_000).await, keys);
+}
+
 #[tokio::test]
 async fn what_is_not_ours_is_passed_over() {
     let place = TempDir::new().unwrap();

@@ -68,6 +68,7 @@ fn parse(log: &str) -> Vec<Call> {
             ended: at,
         });
     }
+    calls.sort_by_key(|call: &Call| call.began);
     calls
 }
 
