@@ -1,5 +1,7 @@
 //! Coffer's tests against a real service: see the crate's README.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on says so by panicking")]
+
 #[path = "suite/audit.rs"]
 mod audit;
 #[path = "suite/bad_transfers.rs"]

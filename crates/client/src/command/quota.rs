@@ -91,7 +91,7 @@ mod tests {
         let mut quota = v1::Quota { used_bytes: 512, used_files: 3, ..Default::default() };
         assert_eq!(line("user", &quota), format!("{:<28} 512 B used, 3 files", "user"));
         let on_volume = v1::QuotaKey { of: Some(Of::UserOnVolume(UserOnVolume::default())) };
-        let on_volume = v1::Quota { key: Some(on_volume), ..quota.clone() };
+        let on_volume = v1::Quota { key: Some(on_volume), used_bytes: 512, ..Default::default() };
         assert_eq!(line("user", &on_volume), format!("{:<28} 512 B used", "user"));
         quota.limit_bytes = Some(1024);
         quota.reserved_bytes = 2048;

@@ -164,8 +164,10 @@ async fn the_span_of_a_read_lasts_as_long_as_its_stream() {
     write(&traced, &key("a"), &noise(3_000_000, 1)).await.unwrap();
     let recorder = Recorder::start();
     let mut pieces = traced.read(&key("a"), 0..u64::MAX).await.unwrap();
+    let entered_before = recorder.look()[0].entered_on.len();
     let first = pieces.next().await.unwrap().unwrap();
     assert!(!recorder.look()[0].is_closed);
+    assert!(recorder.look()[0].entered_on.len() > entered_before, "pieces are asked for within the span");
     drop(pieces);
     let seen = recorder.look().remove(0);
     assert!(seen.is_closed);
