@@ -12,6 +12,7 @@ mod lint;
 mod process;
 mod schema;
 mod setup;
+mod soak;
 mod tests;
 mod workspace;
 
@@ -34,6 +35,9 @@ enum Task {
     /// Measures against a plain baseline on the same machine.
     #[command(subcommand)]
     Bench(bench::Bench),
+    /// Runs the long form of a test.
+    #[command(subcommand)]
+    Soak(soak::Soak),
 }
 
 fn main() -> ExitCode {
@@ -56,5 +60,6 @@ fn run(task: &Task) -> anyhow::Result<()> {
         Task::Lint => lint::run(&workspace),
         Task::Schema(options) => schema::run(&workspace, options),
         Task::Bench(bench) => bench::run(&workspace, bench),
+        Task::Soak(soak) => soak::run(&workspace, soak),
     }
 }

@@ -16,6 +16,8 @@ pub(crate) enum Need {
     /// PostgreSQL's server programs, version 14 or later.
     Postgres,
     Git,
+    /// Shows the order of system calls to the driver's tests.
+    Strace,
     /// A Python environment with the packages of the interop client.
     Python,
     /// A Go at least as new as the interop client asks for, and its modules.
@@ -35,13 +37,14 @@ pub(crate) const SCHEMA: [Need; 3] = [Need::RustComponents, Need::Postgres, Need
 pub(crate) const LINT: [Need; 5] =
     [Need::RustComponents, Need::Buf, Need::CargoDeny, Need::Postgres, Need::Diesel];
 /// What the tests need to skip none. Go stands before what is built with it.
-pub(crate) const TESTS: [Need; 6] =
-    [Need::Postgres, Need::Git, Need::Python, Need::Go, Need::Buf, Need::Grpcurl];
+pub(crate) const TESTS: [Need; 7] =
+    [Need::Postgres, Need::Git, Need::Strace, Need::Python, Need::Go, Need::Buf, Need::Grpcurl];
 /// All of it.
-pub(crate) const EVERYTHING: [Need; 9] = [
+pub(crate) const EVERYTHING: [Need; 10] = [
     Need::RustComponents,
     Need::Postgres,
     Need::Git,
+    Need::Strace,
     Need::Python,
     Need::Go,
     Need::Buf,
@@ -80,6 +83,7 @@ impl Need {
             Self::RustComponents => tools::has_rust_components(workspace),
             Self::Postgres => postgres::is_installed(workspace),
             Self::Git => workspace.has("git"),
+            Self::Strace => workspace.has("strace"),
             Self::Python => tools::has_python(workspace),
             Self::Go => go::is_ready(workspace),
             Self::Buf => workspace.has("buf"),
@@ -94,6 +98,7 @@ impl Need {
             Self::RustComponents => tools::install_rust_components(workspace),
             Self::Postgres => postgres::install(workspace),
             Self::Git => tools::apt(workspace, &["git", "ca-certificates"]),
+            Self::Strace => tools::apt(workspace, &["strace"]),
             Self::Python => tools::install_python(workspace),
             Self::Go => go::install(workspace),
             Self::Buf => tools::install_buf(workspace),
@@ -112,6 +117,7 @@ impl Need {
                  or set COFFER_POSTGRES_BIN to the directory of its programs; it need not run"
             }
             Self::Git => "install git",
+            Self::Strace => "install strace",
             Self::Python => {
                 "install Python 3 with venv (Debian: apt-get install python3-venv) and let pip reach a registry"
             }
