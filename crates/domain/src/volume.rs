@@ -70,6 +70,13 @@ pub enum Backend {
 }
 
 impl Backend {
+    /// The kind of backend its files are on.
+    pub fn provider(&self) -> Provider {
+        match self {
+            Self::Local { .. } => Provider::Local,
+        }
+    }
+
     /// The document's `driver`.
     pub fn driver(&self) -> &'static str {
         match self {

@@ -22,6 +22,8 @@ mod quotas;
 mod rights;
 #[path = "suite/telemetry.rs"]
 mod telemetry;
+#[path = "suite/tokens.rs"]
+mod tokens;
 #[path = "suite/transfers.rs"]
 mod transfers;
 #[path = "suite/volumes.rs"]

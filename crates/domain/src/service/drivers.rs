@@ -12,8 +12,11 @@ use crate::{
 use bytes::Bytes;
 use futures_util::TryStreamExt as _;
 use serde::{Deserialize, Serialize};
-use std::{collections::HashMap, path::PathBuf, sync::Arc};
-use tokio::sync::Mutex;
+use std::{
+    collections::HashMap,
+    path::PathBuf,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
 
 /// Largest marker that is read.
 const MAX_MARKER_BYTES: u64 = 4_096;
@@ -42,20 +45,48 @@ impl Drivers {
     pub(super) fn new(opener: Arc<dyn Open>) -> Self {
         Self { opener, opened: Mutex::default() }
     }
+
+    fn opened(&self) -> MutexGuard<'_, HashMap<VolumeId, Opened>> {
+        self.opened.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn known(&self, backend: &OpenBackend) -> Option<Arc<dyn Driver>> {
+        self.opened()
+            .get(&backend.volume)
+            .filter(|known| known.backend == *backend)
+            .map(|known| known.driver.clone())
+    }
 }
 
 impl Coffer {
     /// The driver of a volume that carries our marker.
     pub(super) async fn driver(&self, volume: &Volume) -> Result<Arc<dyn Driver>> {
         let backend = self.backend(volume).await?;
-        let mut opened = self.0.drivers.opened.lock().await;
-        if let Some(known) = opened.get(&volume.id).filter(|known| known.backend == backend) {
-            return Ok(known.driver.clone());
+        if let Some(driver) = self.0.drivers.known(&backend) {
+            return Ok(driver);
         }
+        // Two who open at once do so twice: no lock is held while a backend is asked.
         let driver = self.0.drivers.opener.open(&backend).await?;
         verify_marker(&*driver, &backend).await?;
-        opened.insert(volume.id, Opened { backend, driver: driver.clone() });
+        self.0.drivers.opened().insert(volume.id, Opened { backend, driver: driver.clone() });
         Ok(driver)
+    }
+
+    /// Forgets drivers of volumes that are no longer where they were, so that the next use opens what is there now.
+    pub(super) async fn recheck_drivers(&self) {
+        let opened: Vec<_> = self
+            .0
+            .drivers
+            .opened()
+            .values()
+            .map(|known| (known.backend.clone(), known.driver.clone()))
+            .collect();
+        for (backend, driver) in opened {
+            if let Err(problem) = verify_marker(&*driver, &backend).await {
+                tracing::warn!(volume.id = %backend.volume, problem = %problem, "a volume is not where it was");
+                self.0.drivers.opened().remove(&backend.volume);
+            }
+        }
     }
 
     /// Opens a new volume's backend and writes its marker, unless the place is somebody else's.
@@ -81,7 +112,7 @@ impl Coffer {
     /// Removes a deleted volume's marker and forgets its driver.
     pub(super) async fn disclaim(&self, volume: &Volume) -> Result<()> {
         let driver = self.driver(volume).await?;
-        self.0.drivers.opened.lock().await.remove(&volume.id);
+        self.0.drivers.opened().remove(&volume.id);
         Ok(driver.delete(&Key::marker()).await?)
     }
 
@@ -90,7 +121,7 @@ impl Coffer {
         let backend = self.backend(volume).await?;
         let outcome = verify_marker(driver, &backend).await;
         if outcome.is_err() {
-            self.0.drivers.opened.lock().await.remove(&volume.id);
+            self.0.drivers.opened().remove(&volume.id);
         }
         outcome
     }

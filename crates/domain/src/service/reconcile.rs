@@ -62,6 +62,7 @@ impl Coffer {
     pub async fn reconcile(&self, scan: Scan) -> Result<Report> {
         let mut report = Report::default();
         let mut drivers = Reached::default();
+        self.recheck_drivers().await;
         self.sweep_uploads(&mut report, &mut drivers).await?;
         self.reclaim(&mut report, &mut drivers).await?;
         self.purge_trash(&mut report).await?;

@@ -207,7 +207,7 @@ impl Coffer {
                 return Ok(answer);
             }
             name::check_description(&description).map_err(|rule| Error::invalid("description", rule))?;
-            check_directory(&path, &me.0.settings.allowed_roots)?;
+            check_directory(&path, &me.0.settings.allowed_roots).await?;
             let path = LocalPath { id: LocalPathId::new(), path, description, created_at: now() };
             me.store().create_local_path(&path, &trail.operation(), request.as_ref()).await
         })
@@ -394,7 +394,7 @@ async fn round_trip(driver: &dyn Driver, steps: &mut Vec<CheckStep>) {
 
 /// Refuses a directory that no volume may stand on: not absolute, with `.` or `..`, not below an allowed root, absent, not a directory,
 /// or reached through a symbolic link.
-fn check_directory(path: &str, allowed_roots: &[std::path::PathBuf]) -> Result<()> {
+async fn check_directory(path: &str, allowed_roots: &[std::path::PathBuf]) -> Result<()> {
     let field = |problem: &str| Error::invalid("path", problem);
     let place = Path::new(path);
     if path.len() > MAX_DIRECTORY_BYTES || path.chars().any(crate::path::is_deceptive) {
@@ -412,12 +412,12 @@ fn check_directory(path: &str, allowed_roots: &[std::path::PathBuf]) -> Result<(
     if !allowed_roots.iter().any(|root| place.starts_with(root)) {
         return Err(field("must lie below a directory that local_paths.allowed_roots names"));
     }
-    match std::fs::canonicalize(place) {
-        Ok(real) if real != place => Err(field("must not contain symbolic links or doubled separators")),
-        Ok(real) if !real.is_dir() => Err(Error::State(State::LocalPath("the path is not a directory"))),
-        Ok(_) => Ok(()),
-        Err(_) => Err(Error::State(State::LocalPath(
-            "the directory does not exist or cannot be reached by the service",
-        ))),
+    let absent =
+        || Error::State(State::LocalPath("the directory does not exist or cannot be reached by the service"));
+    let real = tokio::fs::canonicalize(place).await.map_err(|_| absent())?;
+    if real != place {
+        return Err(field("must not contain symbolic links or doubled separators"));
     }
+    let is_directory = tokio::fs::metadata(&real).await.map_err(|_| absent())?.is_dir();
+    if is_directory { Ok(()) } else { Err(Error::State(State::LocalPath("the path is not a directory"))) }
 }

@@ -350,6 +350,34 @@ async fn a_client_that_leaves_leaves_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn one_request_at_a_time_and_bytes_one_by_one() {
+    let cofferd = Cofferd::start().await;
+    let ann = cofferd.clients(&Token::user("ann", "clinic")).await;
+    let request_id = uuid::Uuid::now_v7().to_string();
+    let (sender, receiver) = tokio::sync::mpsc::channel(4);
+    sender.send(spec(v1::UploadSpec { request_id: request_id.clone(), ..at("slow.bin") })).await.unwrap();
+    let mut transfers = ann.transfers.clone();
+    let slow = tokio::spawn(async move {
+        transfers.write_file(tokio_stream::wrappers::ReceiverStream::new(receiver)).await
+    });
+    let since = Instant::now();
+    while cofferd.database.number("SELECT count(*) FROM storage_uploads WHERE state = 'OPEN'").await == 0 {
+        assert!(since.elapsed() < Duration::from_secs(10), "the first upload begins");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let status = ann.upload(v1::UploadSpec { request_id, ..at("slow.bin") }, b"").await.unwrap_err();
+    assert_eq!(refusal(&status), (Code::Aborted, "REQUEST_IN_FLIGHT".to_owned()));
+    // The first goes on undisturbed, a byte at a time.
+    for n in 0..5_000 {
+        sender.send(data(n, &[n as u8])).await.unwrap();
+    }
+    sender.send(finish(5_000)).await.unwrap();
+    drop(sender);
+    assert_eq!(slow.await.unwrap().unwrap().into_inner().persisted_size, 5_000);
+    nothing_is_left(&cofferd, 1).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_token_that_expires_ends_the_stream() {
     let cofferd = Cofferd::start().await;
     let ann = cofferd.clients(&Token::user("ann", "clinic").ttl("2s")).await;

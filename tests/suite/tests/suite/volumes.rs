@@ -264,6 +264,8 @@ async fn places_that_no_volume_may_have() {
     let ann = cofferd.clients(&Token::user("ann", "clinic")).await;
     let status = ann.upload(v1::UploadSpec { volume: "one".into(), ..at("x") }, b"x").await.unwrap_err();
     assert_eq!(refusal(&status), (Code::Unavailable, "VOLUME_NOT_ON_THIS_NODE".to_owned()));
+    std::fs::rename(disk.join("moved"), disk.join(".coffer")).unwrap();
+    ann.upload(v1::UploadSpec { volume: "one".into(), ..at("x") }, b"x").await.unwrap();
 
     for clients in [&ann, &cofferd.clients(&Token::user("aud", "clinic").role("auditor")).await] {
         let status =

@@ -70,7 +70,7 @@ impl Coffer {
         let (volume, existing, path) = self.locate(caller, &spec, trail).await?;
         trail.update(|operation| {
             operation.volume_id = Some(volume.id);
-            operation.provider = Some(crate::volume::Provider::Local);
+            operation.provider = Some(volume.settings.backend.provider());
         });
         if !volume.settings.is_active {
             return Err(Error::State(State::VolumeInactive));
@@ -240,7 +240,7 @@ fn new_file(
         path,
         description,
         is_public: is_public.unwrap_or(false),
-        provider: crate::volume::Provider::Local,
+        provider: volume.settings.backend.provider(),
     };
     Ok((Target::New(Box::new(file)), payer))
 }
