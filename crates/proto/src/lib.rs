@@ -4,11 +4,11 @@
 pub mod v1 {
     #![allow(
         missing_docs,
-        clippy::all,
-        unused_qualifications,
         unreachable_pub,
-        clippy::allow_attributes_without_reason,
-        clippy::allow_attributes
+        unused_qualifications,
+        clippy::all,
+        clippy::allow_attributes,
+        reason = "generated; which of these occur is the generator's matter"
     )]
     tonic::include_proto!("coffer.v1");
 }

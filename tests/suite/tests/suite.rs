@@ -14,6 +14,8 @@ mod edge;
 mod files;
 #[path = "suite/interop.rs"]
 mod interop;
+#[path = "suite/library.rs"]
+mod library;
 #[path = "suite/life.rs"]
 mod life;
 #[path = "suite/quotas.rs"]
