@@ -94,6 +94,11 @@ async fn streams_that_break_the_protocol() {
             vec![spec(declared(10)), data(0, b"12345678901"), finish(11)],
             (Code::OutOfRange, "SIZE_MISMATCH"),
         ),
+        (
+            "declared size is beyond any disk",
+            vec![spec(declared(i64::MAX)), finish(0)],
+            (Code::ResourceExhausted, "VOLUME_FULL"),
+        ),
         ("declared size is negative", vec![spec(declared(-1)), finish(0)], invalid),
         (
             "sha256 of other content",
@@ -138,7 +143,7 @@ async fn streams_that_break_the_protocol() {
             invalid,
         ),
     ];
-    assert_eq!(cases.len(), 18);
+    assert_eq!(cases.len(), 19);
     for (name, messages, (code, reason)) in cases {
         let status = send(&ann, messages).await;
         assert_eq!(refusal(&status), (code, reason.to_owned()), "{name}: {status:?}");

@@ -40,6 +40,14 @@ pub(crate) async fn nothing_drifts(cofferd: &Cofferd) {
             "SELECT q.entity_id, q.used_storage_bytes, coalesce(sum(s.size), 0)::bigint FROM storage_quotas q LEFT JOIN storage_files f ON f.organisation_id = q.organisation_id AND f.project_id = q.entity_id LEFT JOIN storage_file_versions s ON s.file_id = f.id WHERE q.entity_type = 'project' GROUP BY 1, 2",
         ),
         (
+            "user's files",
+            "SELECT q.entity_id, q.used_files::bigint, count(f.id) FROM storage_quotas q LEFT JOIN storage_files f ON f.user_id = q.user_id AND f.organisation_id = q.organisation_id AND f.purged_at IS NULL WHERE q.entity_type = 'user' GROUP BY 1, 2",
+        ),
+        (
+            "project's files",
+            "SELECT q.entity_id, q.used_files::bigint, count(f.id) FROM storage_quotas q LEFT JOIN storage_files f ON f.organisation_id = q.organisation_id AND f.project_id = q.entity_id AND f.purged_at IS NULL WHERE q.entity_type = 'project' GROUP BY 1, 2",
+        ),
+        (
             "organisation's files",
             "SELECT q.entity_id, q.used_files::bigint, count(f.id) FROM storage_quotas q LEFT JOIN storage_files f ON f.organisation_id = q.organisation_id AND f.purged_at IS NULL WHERE q.entity_type = 'organization' GROUP BY 1, 2",
         ),
