@@ -8,6 +8,7 @@ pub mod v1 {
         unused_qualifications,
         clippy::all,
         clippy::allow_attributes,
+        clippy::allow_attributes_without_reason,
         reason = "generated; which of these occur is the generator's matter"
     )]
     tonic::include_proto!("coffer.v1");

@@ -122,7 +122,7 @@ impl Cofferd {
             .append(true)
             .open(self.log_file())
             .expect("the log can be written");
-        let mut command = Command::new(binary("cofferd"));
+        let mut command = command("cofferd");
         command.arg("serve").arg("--data-dir").arg(self.data_dir()).args([
             "--grpc-addr",
             "127.0.0.1:0",
@@ -132,7 +132,7 @@ impl Cofferd {
         for (key, value) in &self.settings {
             command.arg("--set").arg(format!("{key}={value}"));
         }
-        command.envs(self.environment.iter().map(|(k, v)| (k, v))).env_remove("COFFER_REQUIRE_BACKENDS");
+        command.envs(self.environment.iter().map(|(k, v)| (k, v)));
         command.stdin(Stdio::null()).stdout(log.try_clone().expect("a handle")).stderr(log);
         let mut child = command.spawn().expect("cofferd can be started");
         let since = Instant::now();
@@ -210,7 +210,7 @@ impl Cofferd {
 
     /// A development token.
     pub fn token(&self, token: &Token) -> String {
-        let mut command = Command::new(binary("cofferd"));
+        let mut command = command("cofferd");
         command.arg("token").arg("--data-dir").arg(self.data_dir());
         let mut option = |name: &str, value: &Option<String>| {
             if let Some(value) = value {
@@ -271,8 +271,22 @@ pub fn files_below(root: &Path) -> Vec<String> {
     found
 }
 
+/// A command of this workspace, without what its settings or ours were in the environment of the run.
+pub fn command(name: &str) -> Command {
+    let mut command = Command::new(binary(name));
+    for (variable, _) in std::env::vars_os() {
+        let is_setting = variable
+            .to_str()
+            .is_some_and(|name| name.starts_with("COFFER_") && name != "COFFER_POSTGRES_BIN");
+        if is_setting || variable == "DATABASE_URL" {
+            command.env_remove(variable);
+        }
+    }
+    command
+}
+
 /// A binary of this workspace, built once per run.
-pub fn binary(name: &str) -> PathBuf {
+fn binary(name: &str) -> PathBuf {
     static BUILT: OnceLock<()> = OnceLock::new();
     BUILT.get_or_init(|| {
         let mut build = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));

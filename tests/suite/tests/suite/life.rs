@@ -3,10 +3,10 @@
 use coffer_proto::v1;
 use coffer_tests::{
     Cofferd, Token,
-    cofferd::binary,
+    cofferd::command,
     grpc::{at, by_id, messages, noise},
 };
-use std::{process::Command, time::Duration};
+use std::time::Duration;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_shutdown_lets_uploads_finish() {
@@ -56,7 +56,7 @@ async fn the_embedded_database_outlives_its_owner_and_is_taken_over() {
         .unwrap();
     assert!(content == noise(100_000));
     // A second owner of the same data directory is refused.
-    let second = Command::new(binary("cofferd"))
+    let second = command("cofferd")
         .arg("serve")
         .arg("--data-dir")
         .arg(cofferd.data_dir())
@@ -73,13 +73,12 @@ async fn every_mistake_of_the_configuration_is_told_at_once() {
     let file = directory.path().join("coffer.toml");
     std::fs::write(&file, "[grpc]\naddr = \"nowhere\"\n[shutdown]\ngrace = \"soon\"\n[typo]\nx = 1\n")
         .unwrap();
-    let output = Command::new(binary("cofferd"))
+    let output = command("cofferd")
         .args(["check-config", "--config"])
         .arg(&file)
         .args(["--set", "database.mode=external"])
         .env("COFFER_TRANSFER_STALL_TIMEOUT", "-3")
         .env("COFFER_NO_SUCH_SETTING", "1")
-        .env_remove("DATABASE_URL")
         .output()
         .unwrap();
     assert_eq!(output.status.code(), Some(2));
@@ -100,7 +99,7 @@ async fn every_mistake_of_the_configuration_is_told_at_once() {
 async fn sample_data_can_be_looked_at() {
     let cofferd = Cofferd::start().await;
     let seed = || {
-        let output = Command::new(binary("cofferd"))
+        let output = command("cofferd")
             .arg("seed")
             .arg("--data-dir")
             .arg(cofferd.data_dir())

@@ -1,6 +1,6 @@
 //! One trace from the client's span to the driver's and the query's; health, readiness and metrics.
 
-use coffer_tests::{Cofferd, Token, cofferd::binary, grpc::noise};
+use coffer_tests::{Cofferd, Token, cofferd::command, grpc::noise};
 use opentelemetry_proto::tonic::{
     collector::trace::v1::{
         ExportTraceServiceRequest, ExportTraceServiceResponse,
@@ -10,7 +10,6 @@ use opentelemetry_proto::tonic::{
 };
 use std::{
     collections::{HashMap, HashSet},
-    process::Command,
     sync::{Arc, Mutex},
     time::{Duration, Instant},
 };
@@ -48,7 +47,7 @@ async fn one_trace_leads_from_the_client_to_the_driver_and_the_query() {
     let mut cofferd = Cofferd::start_with(&[("telemetry.otlp_endpoint", endpoint.as_str())]).await;
     let source = cofferd.data_dir().join("source.bin");
     std::fs::write(&source, noise(3_000_000)).unwrap();
-    let mut command = Command::new(binary("coffer"));
+    let mut command = command("coffer");
     command.arg("upload").arg(&source).arg("traced.bin").arg("--json");
     command
         .env("COFFER_ADDR", format!("http://{}", cofferd.grpc_addr()))
