@@ -179,7 +179,14 @@ impl Coffer {
 
     /// Records a failed operation and hands the error back. What the database cannot take is logged: nothing was changed then either.
     async fn failed(&self, operation: Operation, error: Error) -> Error {
-        if let Error::Unauthenticated(why) = error {
+        let is_anonymous = operation.user_id.is_none() && operation.app_id.is_none();
+        let counted = match error {
+            Error::Unauthenticated(why) => Some(why),
+            // Whoever has no token could fill the trail with malformed requests.
+            Error::Invalid(_) if is_anonymous => Some(Unauthenticated::Missing),
+            _ => None,
+        };
+        if let Some(why) = counted {
             let source = operation.client_ip.as_deref().and_then(|ip| ip.parse().ok());
             self.unauthenticated(source, why);
             return error;

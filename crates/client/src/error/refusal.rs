@@ -103,10 +103,16 @@ impl fmt::Display for Refusal {
             "" => f.write_str(self.code.description())?,
             message => f.write_str(message)?,
         }
-        for FieldViolation { field, problem } in &self.fields {
+        // The service's own words name them too, up to where a long message was cut.
+        let is_new = |name: &String| !self.message.contains(name);
+        for FieldViolation { field, problem } in
+            self.fields.iter().filter(|violation| is_new(&violation.field))
+        {
             write!(f, "; {field}: {problem}")?;
         }
-        for QuotaViolation { subject, problem, .. } in &self.quotas {
+        for QuotaViolation { subject, problem, .. } in
+            self.quotas.iter().filter(|violation| is_new(&violation.subject))
+        {
             write!(f, "; {subject}: {problem}")?;
         }
         if let Some(delay) = self.retry_after {

@@ -6,7 +6,7 @@ use coffer_tests::{
     cofferd::command,
     grpc::{at, by_id, messages, noise},
 };
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_shutdown_lets_uploads_finish() {
@@ -21,6 +21,11 @@ async fn a_shutdown_lets_uploads_finish() {
     let mut sent = messages(at("drained.bin"), &content).into_iter();
     for message in sent.by_ref().take(10) {
         sender.send(message).await.unwrap();
+    }
+    let since = Instant::now();
+    while cofferd.database.number("SELECT count(*) FROM storage_uploads WHERE state = 'OPEN'").await == 0 {
+        assert!(since.elapsed() < Duration::from_secs(10), "the upload begins");
+        tokio::time::sleep(Duration::from_millis(20)).await;
     }
     let pid = rustix::process::Pid::from_raw(cofferd.pid() as i32).unwrap();
     rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
