@@ -163,19 +163,22 @@ impl Cofferd {
 
     /// Asks the process to end and waits for it.
     pub async fn terminate(&mut self) -> ExitStatus {
-        let mut running = self.process.take().expect("it runs");
-        let pid = rustix::process::Pid::from_child(&running.child);
-        rustix::process::kill_process(pid, rustix::process::Signal::TERM)
-            .expect("the child can be signalled");
-        tokio::task::spawn_blocking(move || running.child.wait())
-            .await
-            .expect("no panic")
-            .expect("the child can be waited for")
+        self.ask_to_end();
+        self.end().await
     }
 
-    /// Process id.
-    pub fn pid(&self) -> u32 {
-        self.running().child.id()
+    /// Asks the process to end. A second time would end it at once.
+    pub fn ask_to_end(&self) {
+        let pid = rustix::process::Pid::from_child(&self.running().child);
+        rustix::process::kill_process(pid, rustix::process::Signal::TERM)
+            .expect("the child can be signalled");
+    }
+
+    /// Waits for the process to end.
+    pub async fn end(&mut self) -> ExitStatus {
+        let mut running = self.process.take().expect("it runs");
+        let waited = tokio::task::spawn_blocking(move || running.child.wait());
+        waited.await.expect("no panic").expect("the child can be waited for")
     }
 
     /// `host:port` of the gRPC listener.

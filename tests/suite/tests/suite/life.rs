@@ -27,8 +27,7 @@ async fn a_shutdown_lets_uploads_finish() {
         assert!(since.elapsed() < Duration::from_secs(10), "the upload begins");
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
-    let pid = rustix::process::Pid::from_raw(cofferd.pid() as i32).unwrap();
-    rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+    cofferd.ask_to_end();
     tokio::time::sleep(Duration::from_millis(300)).await;
     for message in sent {
         sender.send(message).await.unwrap();
@@ -37,7 +36,7 @@ async fn a_shutdown_lets_uploads_finish() {
     let file = upload.await.unwrap().unwrap().into_inner().file.unwrap();
     assert_eq!(file.size_bytes, 3_000_000);
     drop(ann);
-    assert!(cofferd.terminate().await.success());
+    assert!(cofferd.end().await.success());
     cofferd.launch().await;
     let ann = cofferd.clients(&Token::user("ann", "clinic")).await;
     assert!(
