@@ -37,7 +37,7 @@ CREATE TABLE storage_operations (
     CONSTRAINT storage_operations_file_id_fkey FOREIGN KEY (file_id) REFERENCES storage_files (id),
     CONSTRAINT storage_operations_operation_check CHECK (operation IN (
         'upload', 'download', 'delete', 'copy', 'move', 'update_metadata',
-        'view_metadata', 'list', 'undelete', 'purge', 'restore', 'read_operations', 'read_quota',
+        'view_metadata', 'list', 'undelete', 'purge', 'restore', 'read_operations', 'read_quota', 'view_volume',
         'create_volume', 'update_volume', 'delete_volume', 'check_volume',
         'create_local_path', 'update_local_path', 'delete_local_path', 'authenticate', 'reconcile', 'migrate', 'other'
     )),

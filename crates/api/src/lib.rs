@@ -116,11 +116,6 @@ impl Api {
     }
 }
 
-/// The same for requests that leave no trace in the audit trail when they succeed: neither do they when they are malformed.
-fn checked_untraced<T>(fields: Fields, converted: Option<T>) -> Result<T, Status> {
-    fields.finish(converted).map_err(refuse)
-}
-
 /// For `map_err`.
 #[expect(clippy::needless_pass_by_value, reason = "what map_err hands over")]
 fn refuse(error: Error) -> Status {

@@ -170,7 +170,7 @@ macro_rules! kinds {
 
 kinds! {
     Upload, Download, Delete, Undelete, Purge, UpdateMetadata, ViewMetadata, List, CreateVolume, UpdateVolume, DeleteVolume,
-    CheckVolume, CreateLocalPath, UpdateLocalPath, DeleteLocalPath, Authenticate, ReadOperations, ReadQuota, Reconcile,
+    CheckVolume, CreateLocalPath, UpdateLocalPath, DeleteLocalPath, Authenticate, ReadOperations, ReadQuota, Reconcile, ViewVolume,
 }
 
 #[cfg(test)]

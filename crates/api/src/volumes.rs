@@ -3,7 +3,7 @@
 mod convert;
 
 use crate::{
-    Api, Received, checked_untraced,
+    Api, Received,
     page::{Asked, Binding},
     refuse, request_id,
 };
@@ -46,7 +46,7 @@ impl VolumeService for Volumes {
         let (_, Received { caller, mut fields, message: GetVolumeRequest { volume } }) =
             self.0.receive_known(request)?;
         let volume = fields.volume("volume", &volume);
-        let volume = checked_untraced(fields, volume)?;
+        let volume = self.0.checked(&caller, OperationKind::ViewVolume, fields, volume).await?;
         let volume = self.0.coffer.get_volume(&caller, &volume).await.map_err(refuse)?;
         Ok(Response::new(GetVolumeResponse { volume: Some(to_volume(volume, View::of(&caller))) }))
     }
@@ -63,7 +63,7 @@ impl VolumeService for Volumes {
             &binding,
             &mut fields,
         );
-        let page = checked_untraced(fields, page)?;
+        let page = self.0.checked(&caller, OperationKind::ViewVolume, fields, page).await?;
         let found = self.0.coffer.list_volumes(&caller, &page).await.map_err(refuse)?;
         let view = View::of(&caller);
         Ok(Response::new(ListVolumesResponse {
@@ -131,7 +131,7 @@ impl VolumeService for Volumes {
         let (_, Received { caller, mut fields, message: GetLocalPathRequest { id } }) =
             self.0.receive_known(request)?;
         let id = fields.id("id", &id);
-        let id = checked_untraced(fields, id)?;
+        let id = self.0.checked(&caller, OperationKind::ViewVolume, fields, id).await?;
         let path = self.0.coffer.get_local_path(&caller, id).await.map_err(refuse)?;
         Ok(Response::new(GetLocalPathResponse { local_path: Some(to_local_path(path)) }))
     }
@@ -148,7 +148,7 @@ impl VolumeService for Volumes {
             &binding,
             &mut fields,
         );
-        let page = checked_untraced(fields, page)?;
+        let page = self.0.checked(&caller, OperationKind::ViewVolume, fields, page).await?;
         let found = self.0.coffer.list_local_paths(&caller, &page).await.map_err(refuse)?;
         Ok(Response::new(ListLocalPathsResponse {
             local_paths: found.items.into_iter().map(to_local_path).collect(),

@@ -55,6 +55,8 @@ texts! {
         ReadOperations = "read_operations",
         /// Quota read.
         ReadQuota = "read_quota",
+        /// Volumes or what they stand on seen.
+        ViewVolume = "view_volume",
         /// Something repaired.
         Reconcile = "reconcile",
     }

@@ -77,25 +77,33 @@ impl Coffer {
         .await
     }
 
-    /// A volume that the caller may use or manage.
+    /// A volume that the caller may use or manage. Recorded when refused.
     pub async fn get_volume(&self, caller: &Caller, volume: &VolumeRef) -> Result<Volume> {
-        let principal = caller.known()?;
-        let found = self.volume(Some(volume)).await?;
-        if caller.must_operate().is_ok() || may_use(principal, &found) {
-            Ok(found)
-        } else {
-            Err(Error::NotFound(volume.resource()))
-        }
+        let (caller, volume) = (caller.clone(), volume.clone());
+        self.audited(caller.operation(OperationKind::ViewVolume), move |me, _trail| async move {
+            let principal = caller.known()?;
+            let found = me.volume(Some(&volume)).await?;
+            if caller.must_operate().is_ok() || may_use(principal, &found) {
+                Ok(found)
+            } else {
+                Err(Error::NotFound(volume.resource()))
+            }
+        })
+        .await
     }
 
     /// Volumes by name that the caller may use or manage. A page may hold fewer than asked for though more follow.
     pub async fn list_volumes(&self, caller: &Caller, page: &PageRequest) -> Result<Page<Volume>> {
-        let principal = caller.known()?;
-        let mut found = self.store().volumes(page).await?;
-        if caller.must_operate().is_err() {
-            found.items.retain(|volume| may_use(principal, volume));
-        }
-        Ok(found)
+        let (caller, page) = (caller.clone(), page.clone());
+        self.audited(caller.operation(OperationKind::ViewVolume), move |me, _trail| async move {
+            let principal = caller.known()?;
+            let mut found = me.store().volumes(&page).await?;
+            if caller.must_operate().is_err() {
+                found.items.retain(|volume| may_use(principal, volume));
+            }
+            Ok(found)
+        })
+        .await
     }
 
     /// Changes a volume's settings.
@@ -214,16 +222,27 @@ impl Coffer {
         .await
     }
 
-    /// An approved directory.
+    /// An approved directory. Recorded when refused.
     pub async fn get_local_path(&self, caller: &Caller, id: LocalPathId) -> Result<LocalPath> {
-        caller.must_operate()?;
-        self.store().local_path(id).await?.ok_or_else(|| Error::NotFound(Resource::LocalPath(id.to_string())))
+        let caller = caller.clone();
+        self.audited(caller.operation(OperationKind::ViewVolume), move |me, _trail| async move {
+            caller.must_operate()?;
+            me.store()
+                .local_path(id)
+                .await?
+                .ok_or_else(|| Error::NotFound(Resource::LocalPath(id.to_string())))
+        })
+        .await
     }
 
-    /// Approved directories by path.
+    /// Approved directories by path. Recorded when refused.
     pub async fn list_local_paths(&self, caller: &Caller, page: &PageRequest) -> Result<Page<LocalPath>> {
-        caller.must_operate()?;
-        self.store().local_paths(page).await
+        let (caller, page) = (caller.clone(), page.clone());
+        self.audited(caller.operation(OperationKind::ViewVolume), move |me, _trail| async move {
+            caller.must_operate()?;
+            me.store().local_paths(&page).await
+        })
+        .await
     }
 
     /// Describes an approved directory.

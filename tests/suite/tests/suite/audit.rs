@@ -156,6 +156,9 @@ async fn what_was_refused_is_recorded_too() {
         .await
         .unwrap_err();
     ann.audit.clone().list_operations(v1::ListOperationsRequest::default()).await.unwrap_err();
+    ann.volumes.clone().list_local_paths(v1::ListLocalPathsRequest::default()).await.unwrap_err();
+    ann.volumes.clone().get_volume(v1::GetVolumeRequest { volume: "none".into() }).await.unwrap_err();
+    ann.volumes.clone().get_volume(v1::GetVolumeRequest { volume: "NO NAME".into() }).await.unwrap_err();
     let failed = operations(
         &auditor,
         v1::ListOperationsRequest { status: OperationStatus::Failed.into(), ..Default::default() },
@@ -172,6 +175,9 @@ async fn what_was_refused_is_recorded_too() {
             (OperationKind::Download, "NOT_FOUND"),
             (OperationKind::Purge, "NOT_FOUND"),
             (OperationKind::ReadOperations, "PERMISSION_DENIED"),
+            (OperationKind::ViewVolume, "PERMISSION_DENIED"),
+            (OperationKind::ViewVolume, "NOT_FOUND"),
+            (OperationKind::ViewVolume, "FIELD_INVALID"),
         ]
     );
     assert!(
