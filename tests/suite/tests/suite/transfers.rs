@@ -234,6 +234,40 @@ async fn a_finished_upload_sent_again_answers_the_same_file() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn one_request_with_many_contents_is_answered_for_one_of_them_only() {
+    let cofferd = Cofferd::start().await;
+    let ann = cofferd.clients(&Token::user("ann", "clinic")).await;
+    for round in 0..20 {
+        let request_id = uuid::Uuid::now_v7().to_string();
+        let uploads = (0..8u8).map(|n| {
+            let (ann, request_id) = (ann.clone(), request_id.clone());
+            tokio::spawn(async move {
+                let spec = v1::UploadSpec { request_id, ..at(&format!("{round}.bin")) };
+                (n, ann.upload(spec, &[n; 3]).await)
+            })
+        });
+        let mut stored = 0;
+        for outcome in futures_util::future::join_all(uploads).await {
+            match outcome.unwrap() {
+                (n, Ok(file)) => {
+                    assert_eq!(file.sha256, sha256(&[n; 3]), "an answer is for the content that was sent");
+                    stored += 1;
+                }
+                (_, Err(status)) => {
+                    let (_, reason) = refusal(&status);
+                    assert!(
+                        ["REQUEST_IN_FLIGHT", "REQUEST_ID_REUSED"].contains(&reason.as_str()),
+                        "{status:?}"
+                    );
+                }
+            }
+        }
+        assert_eq!(stored, 1);
+    }
+    assert_eq!(cofferd.database.number("SELECT count(*) FROM storage_file_versions").await, 20);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_overlap_is_skipped_and_checksums_are_checked() {
     let cofferd = Cofferd::start().await;
     let ann = cofferd.clients(&Token::user("ann", "clinic")).await;

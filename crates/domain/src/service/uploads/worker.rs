@@ -120,6 +120,10 @@ impl Worker {
                 Err(Error::Unavailable(Unavailable::Metadata))
             }
             Err(error) => Err(self.undo(error, None).await),
+            // The same request was answered after this one looked: its answer is ours only if its content is.
+            Ok(file) if file.content.sha256 != stored.sha256 => {
+                Err(self.undo(Error::RequestIdReused, None).await)
+            }
             Ok(file) => Ok(file),
         }
     }
