@@ -7,11 +7,16 @@
 mod body;
 mod call;
 mod deadline;
+mod request;
 mod trace;
 
 pub use body::EdgeBody;
+pub use request::{Gone, RequestBody};
 
-use crate::{metadata::TraceId, status::status};
+use crate::{
+    metadata::{Deadline, TraceId},
+    status::status,
+};
 use bytes::Bytes;
 use call::{Call, Methods};
 use coffer_domain::Error;
@@ -64,7 +69,7 @@ pub struct Edge<S> {
 
 impl<S, B, R> Service<Request<B>> for Edge<S>
 where
-    S: Service<Request<B>, Response = Response<R>>,
+    S: Service<Request<RequestBody<B>>, Response = Response<R>>,
     S::Future: Send + 'static,
     R: http_body::Body<Data = Bytes> + Send + Unpin + 'static,
 {
@@ -95,7 +100,10 @@ where
         };
         request.extensions_mut().insert(TraceId(call.trace_id().to_owned()));
         let span = call.span().clone();
-        let answer = span.in_scope(|| self.inner.call(request));
+        if let Some(at) = deadline {
+            request.extensions_mut().insert(Deadline(at));
+        }
+        let answer = span.in_scope(|| self.inner.call(request.map(RequestBody)));
         let answered = async move {
             let outcome = match deadline {
                 Some(at) => timeout_at(at, answer).await,

@@ -131,7 +131,7 @@ fn request_id(
     id: &str,
     message: &impl Message,
 ) -> Option<Option<request::Request>> {
-    let field = if method == transfers::WRITE_FILE { "spec.request_id" } else { "request_id" };
+    let field = if method == request::UPLOAD_METHOD { "spec.request_id" } else { "request_id" };
     let Some(id) = fields.optional_id::<RequestId>(field, id)? else { return Some(None) };
     let mut context = digest::Context::new(&digest::SHA256);
     context.update(method.as_bytes());

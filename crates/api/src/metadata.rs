@@ -6,6 +6,7 @@ use coffer_domain::{
     path::is_deceptive,
 };
 use std::net::{IpAddr, SocketAddr};
+use tokio::time::Instant;
 use tonic::{
     Request,
     metadata::{Ascii, MetadataMap, MetadataValue},
@@ -21,6 +22,10 @@ pub struct Peer(pub SocketAddr);
 /// The W3C trace id of a request, 32 hexadecimal digits: an extension that [`crate::edge`] sets.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct TraceId(pub(crate) String);
+
+/// When the time is over that the caller gave the RPC: an extension that [`crate::edge`] sets, which also ends the RPC then.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Deadline(pub(crate) Instant);
 
 /// Where a request came from. An IPv4 address that came in over IPv6 is told as what it is.
 pub(crate) fn client_ip<T>(request: &Request<T>) -> Option<IpAddr> {

@@ -171,6 +171,7 @@ macro_rules! kinds {
 kinds! {
     Upload, Download, Delete, Undelete, Purge, UpdateMetadata, ViewMetadata, List, CreateVolume, UpdateVolume, DeleteVolume,
     CheckVolume, CreateLocalPath, UpdateLocalPath, DeleteLocalPath, Authenticate, ReadOperations, ReadQuota, Reconcile, ViewVolume,
+    StartUpload, CancelUpload, ExpireUpload, ViewUpload, SetQuota, RecalculateQuotas,
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 use coffer_domain::{
     Error,
     error::{Conflict, FieldViolation, State, Taken},
+    id::UploadId,
     quota::{Dimension, Exhausted},
 };
 use coffer_proto::ERROR_DOMAIN;
@@ -26,10 +27,18 @@ const MAX_VIOLATIONS: usize = 16;
 ///
 /// A fault of the service is logged here, once, with its sources; the answer says only what was being done.
 pub fn status(error: &Error) -> Status {
+    status_of_upload(error, None)
+}
+
+/// The same for a stream that writes an upload: `ErrorInfo` names it, for a client that has not heard of it yet.
+pub(crate) fn status_of_upload(error: &Error, upload: Option<UploadId>) -> Status {
     if let Error::Internal { context, source } = error {
         tracing::error!(error.context = context, error.chain = chain(&**source), "internal error");
     }
-    Status::with_error_details(code(error), cut_to(&error.to_string(), MAX_MESSAGE_BYTES), details(error))
+    let mut facts = facts(error);
+    facts.extend(upload.map(|id| ("upload_id".to_owned(), id.to_string())));
+    let message = cut_to(&error.to_string(), MAX_MESSAGE_BYTES);
+    Status::with_error_details(code(error), message, details(error, facts))
 }
 
 /// The name of a code in the specification, for logs and metrics. `UNKNOWN` for what is no code.
@@ -85,8 +94,8 @@ fn code(error: &Error) -> Code {
     }
 }
 
-fn details(error: &Error) -> ErrorDetails {
-    let mut details = ErrorDetails::with_error_info(error.reason(), ERROR_DOMAIN, facts(error));
+fn details(error: &Error, facts: HashMap<String, String>) -> ErrorDetails {
+    let mut details = ErrorDetails::with_error_info(error.reason(), ERROR_DOMAIN, facts);
     match error {
         Error::Invalid(violations) => {
             for FieldViolation { field, problem } in violations.iter().take(MAX_VIOLATIONS) {
@@ -123,7 +132,7 @@ fn details(error: &Error) -> ErrorDetails {
         Error::Unavailable(_) | Error::Overloaded | Error::Conflict(Conflict::InFlight) => {
             details.set_retry_info(Some(RETRY_DELAY));
         }
-        Error::Conflict(Conflict::Etag | Conflict::Fenced)
+        Error::Conflict(Conflict::Etag | Conflict::Fenced | Conflict::TakenOver)
         | Error::ChecksumMismatch { .. }
         | Error::MessageTooLarge { .. }
         | Error::RequestIdReused
@@ -154,7 +163,9 @@ fn facts(error: &Error) -> HashMap<String, String> {
         Error::SizeMismatch { declared, received } => {
             vec![fact("declared", declared), fact("received", received)]
         }
-        Error::OffsetGap { expected, offset } => vec![fact("expected", expected), fact("offset", offset)],
+        Error::OffsetGap { expected, offset } => {
+            vec![fact("expected_offset", expected), fact("offset", offset)]
+        }
         Error::RangePastEnd { offset, size } => vec![fact("offset", offset), fact("size", size)],
         Error::FileTooLarge { limit } => vec![fact("limit", limit)],
         Error::Stalled { seconds } => vec![fact("seconds", seconds)],
@@ -186,6 +197,7 @@ fn state_subject(state: &State) -> &'static str {
         State::VolumeInactive | State::VolumeNotEmpty | State::VolumeConflict(_) => "volume",
         State::FileStatus(_) => "file",
         State::InUse(_) | State::LocalPath(_) => "local path",
+        State::UploadEnded(_) => "upload",
     }
 }
 

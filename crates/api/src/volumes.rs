@@ -13,8 +13,8 @@ use coffer_proto::v1::{
     CreateVolumeRequest, CreateVolumeResponse, DeleteLocalPathRequest, DeleteLocalPathResponse,
     DeleteVolumeRequest, DeleteVolumeResponse, GetLocalPathRequest, GetLocalPathResponse, GetVolumeRequest,
     GetVolumeResponse, ListLocalPathsRequest, ListLocalPathsResponse, ListVolumesRequest,
-    ListVolumesResponse, UpdateLocalPathRequest, UpdateLocalPathResponse, UpdateVolumeRequest,
-    UpdateVolumeResponse, volume_service_server::VolumeService,
+    ListVolumesResponse, ReconcileVolumeRequest, ReconcileVolumeResponse, UpdateLocalPathRequest,
+    UpdateLocalPathResponse, UpdateVolumeRequest, UpdateVolumeResponse, volume_service_server::VolumeService,
 };
 use convert::{View, to_local_path, to_volume};
 use std::sync::Arc;
@@ -109,6 +109,18 @@ impl VolumeService for Volumes {
         let volume = self.0.checked(&caller, OperationKind::CheckVolume, fields, volume).await?;
         let check = self.0.coffer.check_volume(&caller, &volume).await.map_err(refuse)?;
         Ok(Response::new(convert::to_check(check)))
+    }
+
+    async fn reconcile_volume(
+        &self,
+        request: Request<ReconcileVolumeRequest>,
+    ) -> Result<Response<ReconcileVolumeResponse>, Status> {
+        let (_, Received { caller, mut fields, message: ReconcileVolumeRequest { volume, dry_run } }) =
+            self.0.receive_known(request)?;
+        let volume = fields.volume("volume", &volume);
+        let volume = self.0.checked(&caller, OperationKind::Reconcile, fields, volume).await?;
+        let report = self.0.coffer.reconcile_volume(&caller, &volume, dry_run).await.map_err(refuse)?;
+        Ok(Response::new(convert::to_reconciled(report)))
     }
 
     async fn create_local_path(

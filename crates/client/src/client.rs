@@ -1,20 +1,22 @@
 //! The client: one connection, cheap to clone, used by any number of tasks at once.
 
-use crate::{Error, Options, Result, Timeouts, call::CallMetadata};
+use crate::{Error, Options, Result, Timeouts, call::CallMetadata, retry::Retry};
 use futures_util::future::BoxFuture;
-use std::{error::Error as _, future::Future};
+use std::{error::Error as _, future::Future, time::Duration};
 use tonic::{
     Request, Response, Status, TimeoutExpired, service::interceptor::InterceptedService, transport::Channel,
 };
 use tracing::{Instrument as _, Span, field};
+use uuid::Uuid;
 
 /// A channel that puts the caller's metadata into each call.
 pub(crate) type Service = InterceptedService<Channel, CallMetadata>;
 
 /// A connection to the service. Clones share it; a lost connection is made anew by the next call.
 ///
-/// Calls are not retried. What they return in `Err` is the service's refusal ([`Error::Refused`]) or what happened on
-/// this side of the wire. Dropping the future of a call cancels it.
+/// What failed for a reason that passes is tried again: calls a few times, transfers as [`Timeouts::retry`] says. What is returned in
+/// `Err` is the service's refusal ([`Error::Refused`]) or what happened on this side of the wire. Dropping the future of a call
+/// cancels it.
 #[derive(Clone, Debug)]
 pub struct Client {
     service: Service,
@@ -40,10 +42,37 @@ impl Client {
         &self.timeouts
     }
 
-    /// Makes a call that transfers no content, within its deadline and a span of its own. The future is boxed, because
-    /// those of the transport are large.
+    /// Makes a call that transfers no content, within its deadline and a span of its own, and a few times if the connection
+    /// or the service is away: for calls that are safe to repeat. The future is boxed, because those of the transport are large.
     pub(crate) fn unary<M, R, F>(
         &self,
+        method: &'static str,
+        message: M,
+        call: impl Fn(Service, Request<M>) -> F + Send + 'static,
+    ) -> BoxFuture<'static, Result<R>>
+    where
+        M: Clone + Send + 'static,
+        R: Send + 'static,
+        F: Future<Output = Result<Response<R>, Status>> + Send + 'static,
+    {
+        let client = self.clone();
+        Box::pin(async move {
+            let mut retry = Retry::call(client.timeouts.retry);
+            loop {
+                let answer = client.unary_within(client.timeouts.call, method, message.clone(), &call).await;
+                match answer {
+                    // Its deadline is all the time that a caller expects a call to take.
+                    Err(error) if !matches!(error, Error::TimedOut { .. }) => retry.wait_after(error).await?,
+                    answer => return answer,
+                }
+            }
+        })
+    }
+
+    /// The same once, within a deadline of its own.
+    pub(crate) fn unary_within<M, R, F>(
+        &self,
+        deadline: Duration,
         method: &'static str,
         message: M,
         call: impl FnOnce(Service, Request<M>) -> F,
@@ -52,7 +81,6 @@ impl Client {
         R: Send + 'static,
         F: Future<Output = Result<Response<R>, Status>> + Send + 'static,
     {
-        let deadline = self.timeouts.call;
         let mut request = Request::new(message);
         request.set_timeout(deadline);
         let answer = Box::pin(call(self.service(), request));
@@ -66,6 +94,11 @@ impl Client {
         };
         Box::pin(in_span(method, work))
     }
+}
+
+/// The caller's `request_id`, or one of its own: what makes a change safe to repeat.
+pub(crate) fn or_random(request_id: String) -> String {
+    if request_id.is_empty() { Uuid::new_v4().to_string() } else { request_id }
 }
 
 /// The transport's own deadline passed.

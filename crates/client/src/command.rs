@@ -9,15 +9,17 @@ mod list;
 mod output;
 mod quota;
 mod remove;
+mod size;
 mod stat;
 mod telemetry;
 mod upload;
+mod uploads;
 
 use clap::{Args, Parser, Subcommand};
-use coffer_client::{Client, Options, parse_reference, v1};
+use coffer_client::{Client, Options, Timeouts, parse_reference, v1};
 use exit::{Exit, Failure};
 use output::Output;
-use std::{env, process::ExitCode, time::Duration};
+use std::{env, future::Future, process::ExitCode, sync::OnceLock, time::Duration};
 use tracing::Instrument as _;
 
 /// How long work that was given up may take to clean up behind itself.
@@ -73,6 +75,9 @@ struct Common {
     /// What ties several requests together, for the audit trail
     #[arg(long, global = true, value_name = "ID")]
     correlation_id: Option<String>,
+    /// How long a transfer that was cut off goes on trying without getting further; 0 gives up at once
+    #[arg(long, global = true, value_name = "SECONDS", default_value_t = Timeouts::default().retry.as_secs())]
+    retry: u64,
 }
 
 #[derive(Subcommand)]
@@ -87,7 +92,9 @@ enum Verb {
     Stat(stat::Stat),
     /// Move files to the trash, or remove them for good
     Rm(remove::Remove),
-    /// Show your quotas and what you use of them
+    /// List unfinished uploads, or cancel one
+    Uploads(uploads::Uploads),
+    /// Show your quotas and what you use of them; list, set and check quotas
     Quota(quota::Quota),
     /// Show the audit trail (auditors only)
     Audit(audit::Audit),
@@ -97,9 +104,40 @@ enum Verb {
 struct Context {
     client: Client,
     output: Output,
+    interrupted: OnceLock<Interrupted>,
+}
+
+/// What is to be done about an upload when the user interrupts it.
+enum Interrupted {
+    /// It stays open: tell the command that goes on with it.
+    Tell(String),
+    /// Nobody can go on with it: end the upload that was begun with this spec.
+    Cancel(Box<v1::UploadSpec>),
 }
 
 impl Context {
+    /// Says what to do if the verb is interrupted from now on.
+    fn when_interrupted(&self, interrupted: Interrupted) {
+        // A verb says so once.
+        let _ = self.interrupted.set(interrupted);
+    }
+
+    async fn clean_up(&self) {
+        match self.interrupted.get() {
+            Some(Interrupted::Tell(command)) => self.output.note(&format!("to go on: {command}")),
+            Some(Interrupted::Cancel(spec)) => {
+                let cancel = async {
+                    let upload_id = self.client.start_upload((**spec).clone()).await?.id;
+                    let request = v1::CancelUploadRequest { upload_id, ..Default::default() };
+                    self.client.cancel_upload(request).await
+                };
+                // Else it expires.
+                let _ = tokio::time::timeout(CLEAN_UP, cancel).await;
+            }
+            None => {}
+        }
+    }
+
     /// The file that `text` names; a path is one in `volume`.
     fn reference(&self, text: &str, volume: Option<&str>) -> Result<v1::FileReference, Failure> {
         parse_reference(text, volume.unwrap_or_default()).map_err(|error| Failure::Usage(error.to_string()))
@@ -119,10 +157,7 @@ pub(crate) fn main() -> ExitCode {
     };
     let exit = runtime.block_on(async {
         let traces = telemetry::start();
-        let exit = tokio::select! {
-            exit = run(cli, output) => exit,
-            _ = tokio::signal::ctrl_c() => Exit::Interrupted,
-        };
+        let exit = run(cli, output).await;
         traces.flush().await;
         exit
     });
@@ -151,28 +186,47 @@ impl Verb {
             Self::Ls(_) => "ls",
             Self::Stat(_) => "stat",
             Self::Rm(_) => "rm",
+            Self::Uploads(_) => "uploads",
             Self::Quota(_) => "quota",
             Self::Audit(_) => "audit",
         }
     }
 
     async fn run(self, common: Common, output: Output) -> Result<(), Failure> {
-        let context = Context { client: common.connect().await?, output };
-        match self {
-            Self::Upload(verb) => verb.run(&context).await,
-            Self::Download(verb) => verb.run(&context).await,
-            Self::Ls(verb) => verb.run(&context).await,
-            Self::Stat(verb) => verb.run(&context).await,
-            Self::Rm(verb) => verb.run(&context).await,
-            Self::Quota(verb) => verb.run(&context).await,
-            Self::Audit(verb) => verb.run(&context).await,
+        let client = until_interrupted(common.connect()).await?;
+        let context = Context { client, output, interrupted: OnceLock::new() };
+        let outcome = until_interrupted(self.work(&context)).await;
+        if matches!(outcome, Err(Failure::Reported(Exit::Interrupted))) {
+            context.clean_up().await;
         }
+        outcome
+    }
+
+    async fn work(self, context: &Context) -> Result<(), Failure> {
+        match self {
+            Self::Upload(verb) => verb.run(context).await,
+            Self::Download(verb) => verb.run(context).await,
+            Self::Ls(verb) => verb.run(context).await,
+            Self::Stat(verb) => verb.run(context).await,
+            Self::Rm(verb) => verb.run(context).await,
+            Self::Uploads(verb) => verb.run(context).await,
+            Self::Quota(verb) => verb.run(context).await,
+            Self::Audit(verb) => verb.run(context).await,
+        }
+    }
+}
+
+/// Drops the work when the user presses Ctrl-C.
+async fn until_interrupted<T>(work: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
+    tokio::select! {
+        outcome = work => outcome,
+        _ = tokio::signal::ctrl_c() => Err(Failure::Reported(Exit::Interrupted)),
     }
 }
 
 impl Common {
     async fn connect(self) -> Result<Client, Failure> {
-        let Self { addr, json: _, purpose, session_id, correlation_id } = self;
+        let Self { addr, json: _, purpose, session_id, correlation_id, retry } = self;
         let token = match env::var("COFFER_TOKEN") {
             Ok(token) => Some(token.trim().to_owned()).filter(|token| !token.is_empty()),
             Err(env::VarError::NotPresent) => None,
@@ -181,8 +235,16 @@ impl Common {
             }
         };
         let user_agent = concat!("coffer/", env!("CARGO_PKG_VERSION")).to_owned();
-        let options =
-            Options { token, purpose, session_id, correlation_id, user_agent, ..Options::new(addr) };
+        let timeouts = Timeouts { retry: Duration::from_secs(retry), ..Timeouts::default() };
+        let options = Options {
+            token,
+            purpose,
+            session_id,
+            correlation_id,
+            user_agent,
+            timeouts,
+            ..Options::new(addr)
+        };
         Ok(Client::connect(&options).await?)
     }
 }
@@ -219,8 +281,16 @@ mod tests {
 
     #[test]
     fn wrong_usage_is_exit_code_2() {
-        for wrong in [&["coffer"][..], &["coffer", "upload"], &["coffer", "ls", "--nope"], &["coffer", "rm"]]
-        {
+        let wrong = [
+            &["coffer"][..],
+            &["coffer", "upload"],
+            &["coffer", "ls", "--nope"],
+            &["coffer", "rm"],
+            &["coffer", "uploads", "cancel"],
+            &["coffer", "quota", "set", "--bytes=1"],
+            &["coffer", "quota", "check", "much"],
+        ];
+        for wrong in wrong {
             let error = Cli::try_parse_from(wrong).err().unwrap();
             assert_eq!(error.exit_code(), Exit::Usage as i32, "{wrong:?}");
         }

@@ -38,6 +38,8 @@ pub struct Downloaded {
     pub path: PathBuf,
     /// Bytes written: those of the range that was asked for.
     pub written_bytes: u64,
+    /// How often the read was begun or taken up again: 1 if nothing went wrong.
+    pub attempts: u32,
 }
 
 impl Client {
@@ -91,8 +93,8 @@ async fn receive_file(
     let part = blocking(move || PartFile::create(&wanted, replace)).await?;
     let part = receive(&mut content, part, progress).await?;
     blocking(move || part.publish()).await?;
-    let written_bytes = content.length();
-    Ok(Downloaded { file: content.file().clone(), path, written_bytes })
+    let (written_bytes, attempts) = (content.length(), content.progress().attempts);
+    Ok(Downloaded { file: content.file().clone(), path, written_bytes, attempts })
 }
 
 /// Writes a content to `sink` and gives it back when all came and is right.

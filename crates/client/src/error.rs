@@ -38,6 +38,28 @@ pub enum Error {
         /// How long.
         after: Duration,
     },
+    /// An upload failed, and the service keeps what it has until the upload expires. Go on with
+    /// [`resume_file`](crate::Client::resume_file), or end it with [`cancel_upload`](crate::Client::cancel_upload).
+    #[error("{error}; upload {upload_id} has {persisted_bytes} bytes and can be resumed")]
+    Unfinished {
+        /// The upload.
+        upload_id: String,
+        /// What the service had stored of it when it last said so; it may be more.
+        persisted_bytes: u64,
+        /// Why it failed; never another of this variant.
+        error: Box<Error>,
+    },
+    /// The version that was being read is gone: the file was replaced where earlier versions are not kept, or removed. Read it
+    /// again from the beginning.
+    #[error(
+        "version {version} of the file is gone after {received_bytes} bytes of it: it was replaced or removed meanwhile"
+    )]
+    VersionGone {
+        /// The version.
+        version: i32,
+        /// What had been received.
+        received_bytes: u64,
+    },
     /// An option cannot be used. Correct it.
     #[error("{name}: {problem}")]
     InvalidOption {
@@ -125,6 +147,15 @@ impl Error {
     pub(crate) fn io(what: impl Into<String>) -> impl FnOnce(io::Error) -> Self {
         let what = what.into();
         move |error| Self::Io { what, error }
+    }
+
+    /// The refusal by the service, also where it left an upload unfinished.
+    pub fn refusal(&self) -> Option<&Refusal> {
+        match self {
+            Self::Refused(refusal) => Some(refusal),
+            Self::Unfinished { error, .. } => error.refusal(),
+            _ => None,
+        }
     }
 }
 

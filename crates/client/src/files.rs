@@ -2,13 +2,14 @@
 
 use crate::{
     Client, Result,
-    client::promised,
+    client::{or_random, promised},
     pages::{MAX_PAGE_BYTES, pages},
     v1::{self, file_service_client::FileServiceClient},
 };
 use futures_util::Stream;
 
-/// Calls of `FileService`. The comments of the contract say what each request may hold and how each is refused.
+/// Calls of `FileService`. The comments of the contract say what each request may hold and how each is refused. Changes without
+/// a `request_id` get one, so that they can be repeated.
 impl Client {
     /// One file.
     ///
@@ -45,6 +46,8 @@ impl Client {
 
     /// Changes descriptive fields; answers the file as it is then.
     pub async fn update_file(&self, request: v1::UpdateFileRequest) -> Result<v1::File> {
+        let request_id = or_random(request.request_id.clone());
+        let request = v1::UpdateFileRequest { request_id, ..request };
         let answer: v1::UpdateFileResponse = self
             .unary("coffer.v1.FileService/UpdateFile", request, |service, request| async move {
                 FileServiceClient::new(service).update_file(request).await
@@ -55,6 +58,8 @@ impl Client {
 
     /// Moves a file to the trash; answers it as it is there.
     pub async fn delete_file(&self, request: v1::DeleteFileRequest) -> Result<v1::File> {
+        let request_id = or_random(request.request_id.clone());
+        let request = v1::DeleteFileRequest { request_id, ..request };
         let answer: v1::DeleteFileResponse = self
             .unary("coffer.v1.FileService/DeleteFile", request, |service, request| async move {
                 FileServiceClient::new(service).delete_file(request).await
@@ -65,6 +70,8 @@ impl Client {
 
     /// Takes a file out of the trash; answers it as it is then.
     pub async fn undelete_file(&self, request: v1::UndeleteFileRequest) -> Result<v1::File> {
+        let request_id = or_random(request.request_id.clone());
+        let request = v1::UndeleteFileRequest { request_id, ..request };
         let answer: v1::UndeleteFileResponse = self
             .unary("coffer.v1.FileService/UndeleteFile", request, |service, request| async move {
                 FileServiceClient::new(service).undelete_file(request).await
@@ -75,6 +82,8 @@ impl Client {
 
     /// Removes a file in the trash for good; answers the bytes given back to quotas.
     pub async fn purge_file(&self, request: v1::PurgeFileRequest) -> Result<i64> {
+        let request_id = or_random(request.request_id.clone());
+        let request = v1::PurgeFileRequest { request_id, ..request };
         let answer: v1::PurgeFileResponse = self
             .unary("coffer.v1.FileService/PurgeFile", request, |service, request| async move {
                 FileServiceClient::new(service).purge_file(request).await

@@ -46,6 +46,9 @@ pub struct Timeouts {
     pub stall: Duration,
     /// The service's answer after the last byte of an upload, while it makes the bytes durable. 5 min.
     pub commit: Duration,
+    /// How long a transfer that failed is taken up again and again without getting any further; zero: nothing is repeated, calls
+    /// without content neither. 2 min.
+    pub retry: Duration,
 }
 
 impl Default for Timeouts {
@@ -55,6 +58,7 @@ impl Default for Timeouts {
             call: Duration::from_secs(30),
             stall: Duration::from_secs(60),
             commit: Duration::from_secs(300),
+            retry: Duration::from_secs(120),
         }
     }
 }

@@ -1,168 +1,140 @@
-//! Uploads from a file or a reader.
+//! Uploads from a file or a reader, which survive lost connections and restarts of the service.
 
+mod send;
 mod source;
+mod transfer;
 
-use crate::{
-    Client, Corruption, Error, Progress, Result,
-    client::{in_span, promised},
-    v1::{self, transfer_service_client::TransferServiceClient, write_file_request::FirstMessage},
-};
-use data_encoding::HEXLOWER;
-use futures_util::future::{Either, select};
-use source::{Chunk, Source};
-use std::{path::Path, pin::pin, time::Duration};
-use tokio::{io::AsyncRead, sync::mpsc};
-use tokio_stream::wrappers::ReceiverStream;
+use crate::{Client, Error, Progress, Result, client::or_random, v1};
+use source::Source;
+use std::path::Path;
+use tokio::io::AsyncRead;
+use transfer::{Begin, Transfer};
+
+/// A finished upload.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Uploaded {
+    /// The file as the service committed it, its size and SHA-256 compared with what was sent.
+    pub file: v1::File,
+    /// Where sending began: what an earlier process had stored of it; else 0.
+    pub resumed_from_bytes: u64,
+    /// Bytes of content handed to the transport, in all attempts together.
+    pub sent_bytes: u64,
+    /// How often the upload was begun or taken up again: 1 if nothing went wrong.
+    pub attempts: u32,
+}
+
+impl Uploaded {
+    /// Bytes that were sent more than once.
+    pub fn resent_bytes(&self) -> u64 {
+        let size_bytes = u64::try_from(self.file.size_bytes).unwrap_or(0);
+        self.sent_bytes.saturating_sub(size_bytes.saturating_sub(self.resumed_from_bytes))
+    }
+}
 
 impl Client {
     /// Uploads a file of this machine. Its size is declared for regular files; where `spec` has neither `path`, `file` nor
     /// `filename`, its name is sent. Answers when the bytes are durable and the metadata is committed.
     ///
+    /// When the connection or the service goes away, it goes on from what the service has stored, until there was no
+    /// progress for [`Timeouts::retry`](crate::Timeouts::retry). A `spec` without a `request_id` gets one; with the
+    /// `request_id` of an unfinished upload and the same spec that upload goes on.
+    ///
+    /// Dropping the future leaves the upload open for [`resume_file`](Self::resume_file), until it expires or is cancelled.
+    ///
     /// # Errors
-    /// Refusals of the service, often before all was sent; [`Error::Io`] for the file, [`Error::SourceChanged`] if it
-    /// changes its size; [`Error::TimedOut`] when no byte moves for the stall timeout or no answer comes for the commit
-    /// timeout. After [`Error::Lost`] and [`Error::TimedOut`] it is unknown whether the file was stored.
+    /// [`Error::Unfinished`] when it failed and the service keeps what it has; refusals of the service, often before all was
+    /// sent; [`Error::Io`] for the file, [`Error::SourceChanged`] if it changes its size. After [`Error::Lost`] and
+    /// [`Error::TimedOut`] it is unknown whether the service has heard of the upload.
     pub async fn upload_file(
         &self,
         path: &Path,
         mut spec: v1::UploadSpec,
         progress: impl FnMut(Progress) + Send,
-    ) -> Result<v1::File> {
+    ) -> Result<Uploaded> {
         let source = Source::open(path).await?;
-        if spec.path.is_empty() && spec.file.is_none() && spec.filename.is_empty() {
-            spec.filename =
-                path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-        }
-        self.upload_source(source, spec, progress).await
+        describe(&mut spec, path, &source)?;
+        self.transfer(source, Begin::new(spec), progress).await
     }
 
     /// Uploads what a reader gives, to its end. If `spec` declares a size, the reader must give exactly that.
     ///
+    /// Up to 32 MiB that the service has not stored yet are kept in memory, so that this goes on after a failure as
+    /// [`upload_file`](Self::upload_file) does. No other process can: an upload that fails for good is cancelled, as far as
+    /// the service can be reached. Dropping the future leaves it open until it expires.
+    ///
     /// # Errors
-    /// Those of [`upload_file`](Self::upload_file); `SIZE_MISMATCH` if the declared size is wrong. A reader that gives
-    /// nothing for 30 seconds ends the upload with `STREAM_STALLED`.
+    /// Those of [`upload_file`](Self::upload_file), without [`Error::Unfinished`]; `SIZE_MISMATCH` if the declared size is
+    /// wrong. A reader that gives nothing for longer than 30 seconds and then [`Timeouts::retry`](crate::Timeouts::retry)
+    /// ends the upload with `STREAM_STALLED`.
     pub async fn upload(
         &self,
         reader: impl AsyncRead + Send + 'static,
         spec: v1::UploadSpec,
         progress: impl FnMut(Progress) + Send,
-    ) -> Result<v1::File> {
-        self.upload_source(Source::stream(reader), spec, progress).await
+    ) -> Result<Uploaded> {
+        self.transfer(Source::stream(reader), Begin::new(spec), progress).await
     }
 
-    async fn upload_source(
+    /// Goes on with an upload that was begun before, maybe by another process. What the service has of it is read here as well, so
+    /// that the SHA-256 covers all: if this is not the file that was begun, the service refuses it with `CHECKSUM_MISMATCH`.
+    ///
+    /// # Errors
+    /// Those of [`upload_file`](Self::upload_file); `NOT_FOUND` and `UPLOAD_ENDED` if there is no such upload any more;
+    /// [`Error::SourceChanged`], with nothing sent, if the file does not have the declared size.
+    pub async fn resume_file(
         &self,
-        source: Source,
-        mut spec: v1::UploadSpec,
+        path: &Path,
+        upload_id: &str,
         progress: impl FnMut(Progress) + Send,
-    ) -> Result<v1::File> {
-        if let Some(bytes) = source.declared_bytes() {
-            let too_large = |_| Error::io("cannot send")(std::io::ErrorKind::FileTooLarge.into());
-            spec.size_bytes = Some(i64::try_from(bytes).map_err(too_large)?);
+    ) -> Result<Uploaded> {
+        let source = Source::open(path).await?;
+        let upload = self.get_upload(upload_id).await?;
+        let declared_bytes = upload.size_bytes.and_then(|bytes| u64::try_from(bytes).ok());
+        let found_bytes = source.declared_bytes().unwrap_or(0);
+        if let Some(declared_bytes) = declared_bytes.filter(|declared| *declared != found_bytes) {
+            return Err(Error::SourceChanged { declared_bytes, grew: found_bytes > declared_bytes });
         }
-        // Boxed, because the transport's future is large.
-        let transfer = Box::pin(self.transfer(source, spec, progress));
-        in_span("coffer.v1.TransferService/WriteFile", transfer).await
+        self.transfer(source, Begin::Id(upload_id.to_owned()), progress).await
     }
 
-    /// Sends while listening: the service may refuse at any time, and then the rest is not read.
+    /// The newest upload that `upload_file` with this path and spec began and that can go on: the caller's own, OPEN or FINISHING,
+    /// with the same path, file name and size, and on the volume if `spec` names one. What else the spec says is not compared.
+    ///
+    /// # Errors
+    /// [`Error::Io`] for the file; `NOT_FOUND` for a volume that does not exist.
+    pub async fn unfinished_upload(&self, path: &Path, spec: &v1::UploadSpec) -> Result<Option<v1::Upload>> {
+        let mut spec = spec.clone();
+        describe(&mut spec, path, &Source::open(path).await?)?;
+        self.newest_unfinished(&spec).await
+    }
+
     async fn transfer(
         &self,
         source: Source,
-        spec: v1::UploadSpec,
+        begin: Begin,
         progress: impl FnMut(Progress) + Send,
-    ) -> Result<v1::File> {
-        let timeouts = self.timeouts();
-        // One message waits here while the one before is sent and the next one is read.
-        let (sender, receiver) = mpsc::channel(1);
-        let mut service = TransferServiceClient::new(self.service());
-        let call = pin!(service.write_file(ReceiverStream::new(receiver)));
-        let sending = pin!(send(source, spec, sender, timeouts.stall, progress));
-        let (sent, answer) = match select(sending, call).await {
-            Either::Left((Err(error), _)) => return Err(error),
-            Either::Left((Ok(sent), call)) => match tokio::time::timeout(timeouts.commit, call).await {
-                Ok(answer) => (sent, answer?.into_inner()),
-                Err(_) => {
-                    return Err(Error::TimedOut { what: "the upload to be stored", after: timeouts.commit });
-                }
-            },
-            Either::Right((answer, _)) => (None, answer?.into_inner()),
-        };
-        let Some(sent) = sent else {
-            return Err(Error::Protocol("an upload was accepted before all of it was sent".to_owned()));
-        };
-        let file = promised(answer.file, "file")?;
-        sent.compare(&file)?;
-        Ok(file)
+    ) -> Result<Uploaded> {
+        Transfer::new(self, source, begin, progress).run().await
     }
 }
 
-/// All that was sent.
-#[derive(Debug, PartialEq, Eq)]
-struct Sent {
-    bytes: u64,
-    sha256: String,
+/// Adds to the spec what the file itself says.
+fn describe(spec: &mut v1::UploadSpec, path: &Path, source: &Source) -> Result<()> {
+    if spec.path.is_empty() && spec.file.is_none() && spec.filename.is_empty() {
+        spec.filename = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+    }
+    if let Some(bytes) = source.declared_bytes() {
+        let too_large = |_| Error::io("cannot send")(std::io::ErrorKind::FileTooLarge.into());
+        spec.size_bytes = Some(i64::try_from(bytes).map_err(too_large)?);
+    }
+    Ok(())
 }
 
-impl Sent {
-    /// The service has what was sent.
-    fn compare(&self, file: &v1::File) -> Result<()> {
-        if u64::try_from(file.size_bytes) != Ok(self.bytes) {
-            let received_bytes = u64::try_from(file.size_bytes).unwrap_or(0);
-            return Err(Error::Corrupted(Corruption::Short { expected_bytes: self.bytes, received_bytes }));
-        }
-        if file.sha256 != self.sha256 {
-            let (expected, found) = (self.sha256.clone(), file.sha256.clone());
-            return Err(Error::Corrupted(Corruption::Sha256 { expected, found }));
-        }
-        Ok(())
+impl Begin {
+    /// An upload of its own, or the one that was begun with the same `request_id`.
+    fn new(mut spec: v1::UploadSpec) -> Self {
+        let is_new = spec.request_id.is_empty();
+        spec.request_id = or_random(spec.request_id);
+        Self::Spec { spec: Box::new(spec), is_new }
     }
 }
-
-/// Sends the content as messages, the last with `finish` and the SHA-256 of all. `None` if the call ended before: then its
-/// answer says why.
-async fn send(
-    mut source: Source,
-    spec: v1::UploadSpec,
-    sender: mpsc::Sender<v1::WriteFileRequest>,
-    stall: Duration,
-    mut progress: impl FnMut(Progress) + Send,
-) -> Result<Option<Sent>> {
-    let total_bytes = spec.size_bytes.and_then(|bytes| u64::try_from(bytes).ok());
-    let mut first_message = Some(FirstMessage::Spec(spec));
-    let mut done_bytes = 0;
-    progress(Progress { done_bytes, total_bytes });
-    loop {
-        let Chunk { content, crc32c, is_last } = tokio::select! {
-            chunk = source.next() => chunk?,
-            () = sender.closed() => return Ok(None),
-        };
-        if content.is_empty() && !is_last && first_message.is_none() {
-            continue;
-        }
-        let write_offset = i64::try_from(done_bytes)
-            .map_err(|_| Error::io("cannot send")(std::io::ErrorKind::FileTooLarge.into()))?;
-        done_bytes += content.len() as u64;
-        let data = (!content.is_empty()).then_some(v1::ChecksummedData { content, crc32c: Some(crc32c) });
-        let sha256 = if is_last { HEXLOWER.encode(&source.digest()) } else { String::new() };
-        let first_message = first_message.take();
-        let message = v1::WriteFileRequest {
-            first_message,
-            write_offset,
-            data,
-            finish: is_last,
-            sha256: sha256.clone(),
-        };
-        match tokio::time::timeout(stall, sender.send(message)).await {
-            Ok(Ok(())) => progress(Progress { done_bytes, total_bytes }),
-            Ok(Err(_)) => return Ok(None),
-            Err(_) => return Err(Error::TimedOut { what: "the service to take more bytes", after: stall }),
-        }
-        if is_last {
-            return Ok(Some(Sent { bytes: done_bytes, sha256 }));
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests;

@@ -2,12 +2,27 @@
 
 use crate::{
     Client, Result,
+    client::promised,
     pages::{MAX_PAGE_BYTES, pages},
     v1::{self, volume_service_client::VolumeServiceClient},
 };
 use futures_util::Stream;
 
 impl Client {
+    /// One volume, by its UUID or name.
+    ///
+    /// # Errors
+    /// [`Error::Refused`](crate::Error::Refused) with `NOT_FOUND` if it does not exist or the caller may not use it.
+    pub async fn volume(&self, name: impl Into<String>) -> Result<v1::Volume> {
+        let request = v1::GetVolumeRequest { volume: name.into() };
+        let answer: v1::GetVolumeResponse = self
+            .unary("coffer.v1.VolumeService/GetVolume", request, |service, request| async move {
+                VolumeServiceClient::new(service).get_volume(request).await
+            })
+            .await?;
+        promised(answer.volume, "volume")
+    }
+
     /// Volumes by name, page after page from `request.page_token` on.
     pub fn volumes(&self, request: v1::ListVolumesRequest) -> impl Stream<Item = Result<Vec<v1::Volume>>> {
         let client = self.clone();

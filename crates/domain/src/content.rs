@@ -2,8 +2,14 @@
 
 use crate::{driver::Batch, file::Sha256Sum};
 use bytes::Bytes;
-use sha2::{Digest as _, Sha256};
-use std::sync::{Arc, Mutex, PoisonError};
+use sha2::{
+    Digest as _, Sha256,
+    digest::common::hazmat::{SerializableState as _, SerializedState},
+};
+use std::{
+    fmt,
+    sync::{Arc, Mutex, PoisonError},
+};
 
 /// How plain bytes are kept by the backend.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,6 +55,35 @@ pub struct Pipeline {
     state: Arc<Mutex<State>>,
 }
 
+/// Bytes of [`SavedState`]: its format, the state of SHA-256, CRC-32C, plain and stored size.
+const SAVED_BYTES: usize = 1 + SHA256_BYTES + 4 + 8 + 8;
+/// Bytes `sha2` makes of its state.
+const SHA256_BYTES: usize = 104;
+/// The only format so far. The state of `sha2` is its own affair: another version of it would get another number.
+const FORMAT: u8 = 1;
+
+/// Where a [`Pipeline`] was, so that another can go on from there without reading back what went through.
+#[derive(Clone, PartialEq, Eq)]
+pub struct SavedState(Vec<u8>);
+
+impl SavedState {
+    /// As it was stored.
+    pub fn stored(bytes: Vec<u8>) -> Self {
+        Self(bytes)
+    }
+
+    /// To be stored.
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl fmt::Debug for SavedState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "SavedState({} bytes)", self.0.len())
+    }
+}
+
 #[derive(Debug, Default)]
 struct State {
     size: u64,
@@ -79,6 +114,37 @@ impl Pipeline {
         })
     }
 
+    /// A pipeline where another was; `None` if this build cannot read its state.
+    pub fn restore(codec: Codec, saved: &SavedState) -> Option<Self> {
+        let (format, rest) = saved.0.split_first()?;
+        if *format != FORMAT || saved.0.len() != SAVED_BYTES {
+            return None;
+        }
+        let (sha256, rest) = rest.split_at(SHA256_BYTES);
+        let sha256: &SerializedState<Sha256> = sha256.try_into().ok()?;
+        let (crc32c, rest) = rest.split_at(4);
+        let (size, stored_size) = rest.split_at(8);
+        let state = State {
+            size: u64::from_le_bytes(size.try_into().ok()?),
+            sha256: Sha256::deserialize(sha256).ok()?,
+            crc32c: u32::from_le_bytes(crc32c.try_into().ok()?),
+            stored_size: u64::from_le_bytes(stored_size.try_into().ok()?),
+        };
+        Some(Self { codec, state: Arc::new(Mutex::new(state)) })
+    }
+
+    /// Where it is now: the same for the same bytes, however they were cut.
+    pub fn save(&self) -> SavedState {
+        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut bytes = Vec::with_capacity(SAVED_BYTES);
+        bytes.push(FORMAT);
+        bytes.extend_from_slice(&state.sha256.serialize());
+        bytes.extend_from_slice(&state.crc32c.to_le_bytes());
+        bytes.extend_from_slice(&state.size.to_le_bytes());
+        bytes.extend_from_slice(&state.stored_size.to_le_bytes());
+        SavedState(bytes)
+    }
+
     /// Sizes and checksums of all that went through.
     pub fn stored(&self) -> Stored {
         let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
@@ -100,12 +166,15 @@ mod tests {
     proptest! {
         #[test]
         fn checksums_do_not_depend_on_how_content_is_cut(content in proptest::collection::vec(any::<u8>(), 0..5_000), cuts in proptest::collection::vec(1usize..700, 0..20)) {
-            let pipeline = Pipeline::new(Codec::Identity);
+            let mut pipeline = Pipeline::new(Codec::Identity);
             let (mut rest, mut out) = (Bytes::from(content.clone()), Vec::new());
             for cut in cuts.into_iter().chain([usize::MAX]) {
                 let piece = rest.split_to(cut.min(rest.len()));
                 let crc = crc32c::crc32c(&piece);
                 out.extend(pipeline.batch(vec![(piece, crc)]).encode().concat());
+                let saved = pipeline.save();
+                pipeline = Pipeline::restore(Codec::Identity, &saved).unwrap();
+                prop_assert_eq!(pipeline.save(), saved);
             }
             prop_assert_eq!(&out, &content);
             let stored = pipeline.stored();
@@ -113,5 +182,21 @@ mod tests {
             prop_assert_eq!(stored.crc32c, crc32c::crc32c(&content));
             prop_assert_eq!(stored.sha256.0, <[u8; 32]>::from(Sha256::digest(&content)));
         }
+    }
+
+    #[test]
+    fn a_state_that_is_not_understood_is_refused() {
+        let saved = Pipeline::new(Codec::Identity).save();
+        let restored = |bytes: Vec<u8>| Pipeline::restore(Codec::Identity, &SavedState::stored(bytes));
+        assert!(restored(saved.as_bytes().to_vec()).is_some());
+        assert!(restored(Vec::new()).is_none());
+        assert!(restored(saved.as_bytes()[1..].to_vec()).is_none());
+        let mut newer = saved.as_bytes().to_vec();
+        newer[0] = FORMAT + 1;
+        assert!(restored(newer).is_none());
+        let mut impossible = saved.as_bytes().to_vec();
+        impossible[SHA256_BYTES] = 0xFF;
+        let (plain, bad) = (saved.as_bytes().to_vec(), restored(impossible.clone()));
+        assert!(bad.is_none() || impossible == plain, "a position past the block");
     }
 }

@@ -6,7 +6,7 @@ use crate::path::Key;
 use crate::volume::Provider;
 use async_trait::async_trait;
 use bytes::Bytes;
-use futures_util::stream::BoxStream;
+use futures_util::{future::BoxFuture, stream::BoxStream};
 use std::{fmt, ops::Range, sync::Arc};
 
 /// Result of a driver's operation.
@@ -22,7 +22,7 @@ pub const MAX_PIECE_BYTES: usize = 1024 * 1024;
 ///
 /// Keys are relative to the volume's place and validated; a driver joins their segments its own way and never lets one leave
 /// the place. Dropping any future leaves the backend as if the operation had not begun or had ended; dropping a [`Writer`] leaves at
-/// most a staged object that [`Driver::sweep`] removes.
+/// most a staged object that [`Driver::resume`] goes on with and [`Driver::sweep`] removes.
 #[async_trait]
 pub trait Driver: Send + Sync + fmt::Debug {
     /// The kind of backend.
@@ -35,10 +35,32 @@ pub trait Driver: Send + Sync + fmt::Debug {
     ///
     /// # Behaviour
     /// Nothing is visible at `key` until [`Writer::finish`] returns.
+    ///
+    /// Requires the capability `resume` for an object that [is resumable](WriteOptions::is_resumable).
     async fn begin(
         &self,
         upload: crate::id::UploadId,
         key: &Key,
+        options: WriteOptions,
+    ) -> Result<Box<dyn Writer>>;
+
+    /// Goes on with a resumable object of which a [checkpoint](Writer::checkpoint) made `size` bytes durable, or with what
+    /// [`Driver::begin`] left where `size` is 0. Whatever was written after them is cut off.
+    ///
+    /// # Behaviour
+    /// An object that was published at `key` is taken back: the caller knows that it was not committed. Where `size` is 0 and nothing is
+    /// there, this begins anew. The writer takes bytes from `size` on.
+    ///
+    /// Requires the capability `resume`.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NotFound`] if less than `size` bytes are there; [`ErrorKind::Unavailable`] while another writer, maybe of
+    /// another node, still has the object.
+    async fn resume(
+        &self,
+        upload: crate::id::UploadId,
+        key: &Key,
+        size: u64,
         options: WriteOptions,
     ) -> Result<Box<dyn Writer>>;
 
@@ -74,6 +96,15 @@ pub trait Writer: Send {
     /// # Errors
     /// [`ErrorKind::Full`] when the backend has no space. After any error only [`Writer::abort`] may follow.
     async fn write(&mut self, batch: Batch) -> Result<()>;
+
+    /// Makes all that was written before durable, so that [`Driver::resume`] finds it after a crash or a power cut. What the future does
+    /// goes on beside later writes; it has to be awaited before [`Writer::finish`] and [`Writer::abort`].
+    ///
+    /// Requires a resumable object.
+    ///
+    /// # Errors
+    /// After an error nothing written since the last checkpoint can be relied upon.
+    fn checkpoint(&mut self) -> BoxFuture<'static, Result<()>>;
 
     /// Makes everything durable and publishes it at the key, whole or not at all; answers its size as the backend has it.
     ///
@@ -118,6 +149,8 @@ impl fmt::Debug for Batch {
 pub struct WriteOptions {
     /// Bytes it will have; space is allocated where the backend can.
     pub declared_size: Option<u64>,
+    /// Whether what was written has to outlive its writer.
+    pub is_resumable: bool,
 }
 
 /// What a backend can do.

@@ -3,6 +3,11 @@
 use crate::{driver, id::FileId, quota::Exhausted};
 use std::fmt;
 
+/// Name of the checksum of a whole content, in [`Error::ChecksumMismatch`].
+pub const SHA256: &str = "SHA-256";
+/// Name of the checksum of a message.
+pub const CRC32C: &str = "CRC-32C";
+
 /// Result of a use case.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
@@ -164,6 +169,10 @@ pub enum Resource {
     LocalPath(String),
     /// A project of the caller's organisation.
     Project(String),
+    /// An upload.
+    Upload(String),
+    /// A user.
+    User(String),
 }
 
 impl Resource {
@@ -175,6 +184,8 @@ impl Resource {
             Self::Volume(name) => ("volume", name.clone()),
             Self::LocalPath(name) => ("local path", name.clone()),
             Self::Project(name) => ("project", name.clone()),
+            Self::Upload(name) => ("upload", name.clone()),
+            Self::User(name) => ("user", name.clone()),
         }
     }
 }
@@ -212,9 +223,12 @@ pub enum Conflict {
     /// A request with this id is being worked on.
     #[error("a request with this request_id is being worked on")]
     InFlight,
-    /// The service gave the upload up.
-    #[error("the upload was given up by the service")]
+    /// The service gave the upload up, or it was cancelled.
+    #[error("the upload was given up")]
     Fenced,
+    /// Another stream writes the upload now.
+    #[error("another stream writes this upload now")]
+    TakenOver,
 }
 
 /// Which state forbids it.
@@ -238,6 +252,9 @@ pub enum State {
     /// A directory of the host cannot carry a volume.
     #[error("{0}")]
     LocalPath(&'static str),
+    /// The upload has ended: how.
+    #[error("the upload is {0}")]
+    UploadEnded(&'static str),
 }
 
 /// What does not answer.
@@ -271,6 +288,38 @@ impl Error {
         Self::Internal { context, source: source.into() }
     }
 
+    /// Whether what the caller sent can never become a file: an upload that meets this is over. Everything else ends a stream.
+    pub fn refuses_content(&self) -> bool {
+        match self {
+            Self::SizeMismatch { .. }
+            | Self::AlreadyExists(_)
+            | Self::NotFound(_)
+            | Self::QuotaExceeded(_)
+            | Self::FileTooLarge { .. }
+            | Self::RequestIdReused
+            | Self::Conflict(Conflict::Etag | Conflict::Fenced)
+            | Self::State(State::FileStatus(_) | State::UploadEnded(_)) => true,
+            Self::ChecksumMismatch { algorithm, .. } => *algorithm == SHA256,
+            Self::Invalid(_)
+            | Self::MessageTooLarge { .. }
+            | Self::OffsetGap { .. }
+            | Self::RangePastEnd { .. }
+            | Self::Unauthenticated(_)
+            | Self::PermissionDenied(_)
+            | Self::Conflict(Conflict::InFlight | Conflict::TakenOver)
+            | Self::State(_)
+            | Self::VolumeFull
+            | Self::Overloaded
+            | Self::Stalled { .. }
+            | Self::DeadlineExceeded
+            | Self::ClientLeft
+            | Self::Unavailable(_)
+            | Self::Corrupted(_)
+            | Self::Unsupported(_)
+            | Self::Internal { .. } => false,
+        }
+    }
+
     /// The name of the reason: that of `ErrorReason` in the contract, without its prefix. Also the audit trail's `error_code`.
     pub fn reason(&self) -> &'static str {
         match self {
@@ -291,6 +340,8 @@ impl Error {
             Self::Conflict(Conflict::Etag) => "ETAG_MISMATCH",
             Self::Conflict(Conflict::InFlight) => "REQUEST_IN_FLIGHT",
             Self::Conflict(Conflict::Fenced) => "UPLOAD_FENCED",
+            Self::Conflict(Conflict::TakenOver) => "UPLOAD_TAKEN_OVER",
+            Self::State(State::UploadEnded(_)) => "UPLOAD_ENDED",
             Self::State(State::VolumeInactive) => "VOLUME_INACTIVE",
             Self::State(State::VolumeNotEmpty) => "VOLUME_NOT_EMPTY",
             Self::State(State::VolumeConflict(_) | State::LocalPath(_)) => "VOLUME_CONFLICT",

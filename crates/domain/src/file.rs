@@ -280,7 +280,7 @@ pub struct Payer {
 }
 
 /// How a caller names a file.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum FileRef {
     /// By id.
     Id(FileId),
@@ -307,7 +307,7 @@ impl FileRef {
 }
 
 /// Changes of a description; `None` leaves a field as it is.
-#[derive(Debug, Clone, Default, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Changes {
     /// New place.
     pub path: Option<String>,

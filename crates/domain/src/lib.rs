@@ -2,6 +2,8 @@
 
 pub mod caller;
 pub mod content;
+#[macro_use]
+mod crash;
 pub mod driver;
 pub mod error;
 pub mod file;
@@ -15,6 +17,7 @@ pub mod request;
 pub mod service;
 pub mod store;
 pub mod time;
+pub mod upload;
 pub mod volume;
 
 pub use error::{Error, Result};

@@ -59,6 +59,18 @@ texts! {
         ViewVolume = "view_volume",
         /// Something repaired.
         Reconcile = "reconcile",
+        /// Upload started.
+        StartUpload = "start_upload",
+        /// Upload given up by its caller.
+        CancelUpload = "cancel_upload",
+        /// Upload given up because nothing was recorded of it for too long.
+        ExpireUpload = "expire_upload",
+        /// Uploads seen.
+        ViewUpload = "view_upload",
+        /// Limits set.
+        SetQuota = "set_quota",
+        /// Quotas counted again.
+        RecalculateQuotas = "recalculate_quotas",
     }
 }
 

@@ -14,6 +14,8 @@ pub const MAX_SEGMENTS: usize = 100;
 pub const MAX_KEY_BYTES: usize = 1_024;
 /// The folder in every volume that is the service's own.
 pub const RESERVED: &str = ".coffer";
+/// What the keys of staged bytes begin with; the id of their upload follows.
+pub const STAGING: &str = ".coffer/staging/";
 
 /// How a volume reads its paths.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

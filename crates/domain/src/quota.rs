@@ -7,8 +7,9 @@ use crate::{
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
-/// Names one quota.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+/// Names one quota. The order is that in which rows are locked, everywhere: two who lock in different orders would sooner or later
+/// wait for each other.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum QuotaKey {
     /// All of a volume.
     Volume(VolumeId),
@@ -48,8 +49,7 @@ impl fmt::Display for QuotaKey {
 }
 
 impl crate::file::Payer {
-    /// Every quota this payer is charged on, in the one order in which rows are locked: volume, user on volume, app on volume,
-    /// user, organisation, project.
+    /// Every quota this payer is charged on, in the order of [`QuotaKey`].
     pub fn quotas(&self) -> Vec<QuotaKey> {
         let mut keys = vec![QuotaKey::Volume(self.volume)];
         keys.extend(self.user.map(|user| QuotaKey::UserOnVolume(user, self.volume)));
@@ -97,7 +97,16 @@ pub struct Usage {
     pub max_file_bytes: Option<u64>,
 }
 
-/// What a commit adds and gives back.
+/// What an unfinished upload holds in each of its payer's quotas.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Hold {
+    /// Bytes.
+    pub bytes: u64,
+    /// Files: 1 for a new one.
+    pub files: u64,
+}
+
+/// What a commit adds and gives back, or a reservation takes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Charge {
     /// Bytes added.
@@ -108,6 +117,22 @@ pub struct Charge {
     pub add_files: u64,
     /// Files given back.
     pub free_files: u64,
+    /// Size of the single file this makes, for the limit on that.
+    pub file_bytes: u64,
+}
+
+impl Charge {
+    /// What is added and not covered by what is held already: that much has to fit.
+    pub fn beyond(self, held: Hold) -> Self {
+        let rest = |add: u64, free: u64, held: u64| add.saturating_sub(free).saturating_sub(held);
+        Self {
+            add_bytes: rest(self.add_bytes, self.free_bytes, held.bytes),
+            free_bytes: 0,
+            add_files: rest(self.add_files, self.free_files, held.files),
+            free_files: 0,
+            file_bytes: self.file_bytes,
+        }
+    }
 }
 
 impl Usage {
@@ -145,14 +170,14 @@ impl Usage {
             charge.add_files,
             charge.free_files,
         );
-        if let Some(limit) = self.max_file_bytes.filter(|limit| charge.add_bytes > *limit) {
+        if let Some(limit) = self.max_file_bytes.filter(|limit| charge.file_bytes > *limit) {
             found.push(Exhausted {
                 key: key.clone(),
                 dimension: Dimension::FileSize,
                 limit,
                 used: 0,
                 reserved: 0,
-                requested: charge.add_bytes,
+                requested: charge.file_bytes,
             });
         }
         found
@@ -207,7 +232,7 @@ impl fmt::Display for Exhausted {
 }
 
 /// A quota whose counter differs from what its rows add up to.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Drift {
     /// Which.
     pub key: QuotaKey,
@@ -219,6 +244,72 @@ pub struct Drift {
     pub counted_files: i64,
     /// Files the rows add up to; 0 where files are not counted.
     pub actual_files: i64,
+    /// Reserved bytes the counter says.
+    pub counted_reserved_bytes: i64,
+    /// Bytes that unfinished uploads hold.
+    pub actual_reserved_bytes: i64,
+    /// Reserved files the counter says; 0 where files are not counted.
+    pub counted_reserved_files: i64,
+    /// Files that unfinished uploads hold; 0 where files are not counted.
+    pub actual_reserved_files: i64,
+}
+
+/// What an operator sets; `None`: no limit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Limits {
+    /// Most bytes.
+    pub bytes: Option<u64>,
+    /// Most files; of users, organisations and projects only.
+    pub files: Option<u64>,
+    /// Largest single file; of users, organisations and projects only.
+    pub max_file_bytes: Option<u64>,
+}
+
+/// Kinds of quotas, in the order of [`QuotaKey`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Kind {
+    /// [`QuotaKey::Volume`].
+    Volume,
+    /// [`QuotaKey::UserOnVolume`].
+    UserOnVolume,
+    /// [`QuotaKey::AppOnVolume`].
+    AppOnVolume,
+    /// [`QuotaKey::User`].
+    User,
+    /// [`QuotaKey::Organisation`].
+    Organisation,
+    /// [`QuotaKey::Project`].
+    Project,
+}
+
+/// Whose quotas a list shows.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Scope {
+    /// Those of an organisation, of its users on volumes, of every volume and of apps on volumes.
+    All {
+        /// Tenant.
+        organisation: String,
+    },
+    /// Those a caller is charged on.
+    Own {
+        /// Tenant.
+        organisation: String,
+        /// The user, if there is one.
+        user: Option<UserId>,
+        /// The app, if there is one.
+        app: Option<String>,
+        /// Projects.
+        projects: Vec<String>,
+    },
+}
+
+/// What a list of quotas shows.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Filter {
+    /// Of this kind.
+    pub kind: Option<Kind>,
+    /// On this volume.
+    pub volume: Option<VolumeId>,
 }
 
 #[cfg(test)]
@@ -253,11 +344,25 @@ mod tests {
             max_file_bytes: Some(2),
             ..Usage::default()
         };
-        let found = usage.exhausted(&key(), Charge { add_bytes: 3, add_files: 1, ..Charge::default() });
+        let charge = Charge { add_bytes: 3, add_files: 1, file_bytes: 3, ..Charge::default() };
+        let found = usage.exhausted(&key(), charge);
         assert_eq!(
             found.iter().map(|e| e.dimension).collect::<Vec<_>>(),
             [Dimension::Bytes, Dimension::Files, Dimension::FileSize]
         );
-        assert_eq!(usage.exhausted(&key(), Charge { add_bytes: 2, ..Charge::default() }), []);
+        assert_eq!(usage.exhausted(&key(), Charge { add_bytes: 2, file_bytes: 2, ..Charge::default() }), []);
+    }
+
+    #[test]
+    fn what_is_held_covers_what_is_added() {
+        let charge =
+            Charge { add_bytes: 10, free_bytes: 3, add_files: 1, file_bytes: 10, ..Charge::default() };
+        let rest = |bytes, files| {
+            let rest = charge.beyond(Hold { bytes, files });
+            (rest.add_bytes, rest.add_files, rest.file_bytes)
+        };
+        assert_eq!(rest(0, 0), (7, 1, 10));
+        assert_eq!(rest(5, 1), (2, 0, 10));
+        assert_eq!(rest(9, 1), (0, 0, 10));
     }
 }

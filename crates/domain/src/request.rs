@@ -6,6 +6,9 @@ use crate::{
 };
 use serde::{Serialize, de::DeserializeOwned};
 
+/// The method under which uploads are kept, however they were sent.
+pub const UPLOAD_METHOD: &str = "WriteFile";
+
 /// How long an answer is kept.
 pub const ANSWER_TTL_HOURS: i64 = 24;
 

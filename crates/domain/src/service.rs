@@ -16,8 +16,8 @@ pub use audit::Recorded;
 pub use files::Seen;
 pub use quotas::QuotaQuery;
 pub use reads::{Piece, ReadSpec, Reading};
-pub use reconcile::{Report, Scan};
-pub use uploads::{Upload, UploadSpec};
+pub use reconcile::{Difference, DifferenceKind, Report, Scan, VolumeReport};
+pub use uploads::{UploadSpec, Writing};
 pub use volumes::{Check, CheckStep};
 
 use crate::{
@@ -39,11 +39,14 @@ use std::{
     future::Future,
     net::IpAddr,
     path::PathBuf,
-    sync::Arc,
+    sync::{Arc, OnceLock},
     time::{Duration, Instant},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::Instrument as _;
+
+/// How much of the grace period at shutdown streams have to end by themselves.
+const GRACE_OF_STREAMS: f64 = 0.7;
 
 /// What an operator sets about the use cases.
 #[derive(Debug, Clone)]
@@ -83,8 +86,13 @@ struct Inner {
     cluster: ClusterId,
     settings: Settings,
     refusals: audit::Refusals,
+    sessions: uploads::Sessions,
+    recorder: OnceLock<uploads::Recorder>,
     tasks: TaskTracker,
+    /// Nothing new is begun.
     closing: CancellationToken,
+    /// Streams end where they are.
+    evicting: CancellationToken,
 }
 
 impl Coffer {
@@ -103,8 +111,11 @@ impl Coffer {
             cluster,
             settings,
             refusals: audit::Refusals::default(),
+            sessions: uploads::Sessions::default(),
+            recorder: OnceLock::new(),
             tasks: TaskTracker::new(),
             closing: CancellationToken::new(),
+            evicting: CancellationToken::new(),
         }))
     }
 
@@ -123,11 +134,17 @@ impl Coffer {
         self.0.store.ping().await
     }
 
-    /// Refuses new transfers and waits for what was begun to end. `false`: the grace period was not enough.
+    /// Refuses new transfers and waits for what was begun to end. Uploads that take most of the grace period are ended before it is over:
+    /// what has arrived of them is recorded, and they go on elsewhere. `false`: the grace period was not enough.
     pub async fn drain(&self, grace: Duration) -> bool {
         self.0.closing.cancel();
         self.0.tasks.close();
-        tokio::time::timeout(grace, self.0.tasks.wait()).await.is_ok()
+        let until = tokio::time::Instant::now() + grace;
+        if tokio::time::timeout(grace.mul_f64(GRACE_OF_STREAMS), self.0.tasks.wait()).await.is_ok() {
+            return true;
+        }
+        self.0.evicting.cancel();
+        tokio::time::timeout_at(until, self.0.tasks.wait()).await.is_ok()
     }
 
     /// Records a request that was refused before it reached a use case, and hands the refusal back.
@@ -152,8 +169,16 @@ impl Coffer {
         }
     }
 
+    /// Where uploads record their progress.
+    fn recorder(&self) -> uploads::Recorder {
+        self.0.recorder.get_or_init(|| uploads::Recorder::start(self.0.store.clone())).clone()
+    }
+
     /// Runs `work` to its end even if the caller leaves, and answers its outcome.
-    async fn outlive<T: Send + 'static>(&self, work: impl Future<Output = T> + Send + 'static) -> Result<T> {
+    pub async fn outlive<T: Send + 'static>(
+        &self,
+        work: impl Future<Output = T> + Send + 'static,
+    ) -> Result<T> {
         let task = self.0.tasks.spawn(work.in_current_span());
         task.await.map_err(|e| Error::internal("finish a task", e))
     }

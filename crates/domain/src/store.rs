@@ -19,9 +19,10 @@ use crate::{
     operation::{self, Operation},
     page::{Page, PageRequest},
     path::{Key, StoragePath},
-    quota::{Drift, Quota, QuotaKey},
+    quota::{self, Drift, Hold, Limits, Quota, QuotaKey},
     request::{Answered, Request},
     time::Timestamp,
+    upload::{self, Checkpoint, Held, Upload},
     volume::{LocalPath, Settings, Volume, VolumeRef},
 };
 use async_trait::async_trait;
@@ -167,20 +168,73 @@ pub trait Store: Send + Sync + 'static {
 
     // Uploads.
 
-    /// Records an intent before its first byte. `Conflict` if another with the same scope and request id is open.
-    async fn open_upload(&self, intent: &Intent) -> Result<()>;
-
-    /// Everything a finished upload changes, at once: file, version, object, quotas, reclaims of what it replaces, operation, event,
-    /// answer, and the end of the intent.
+    /// Records an intent before its first byte, with what it holds of its payer's quotas, and `operation` if there is one.
     ///
     /// # Errors
-    /// `Conflict(Fenced)` if the intent is no longer open; `QuotaExceeded` with every exhausted dimension; `AlreadyExists` if path or name
+    /// `QuotaExceeded` with every exhausted dimension; `Conflict(InFlight)` if an upload of the same request has not ended;
+    /// `NotFound` if the volume is gone. Nothing is changed then.
+    async fn open_upload(&self, intent: &Intent, operation: Option<&Operation>) -> Result<Upload>;
+
+    /// An upload, also for a day after its end.
+    async fn upload(&self, id: UploadId) -> Result<Option<Upload>>;
+
+    /// The upload that a request has started, if it has not ended without a file. [`Error::RequestIdReused`](crate::Error::RequestIdReused)
+    /// if that was another request.
+    async fn requested_upload(&self, request: &Request) -> Result<Option<Upload>>;
+
+    /// Uploads that have a request, newest first; the cursor is the id alone.
+    async fn uploads(
+        &self,
+        scope: &upload::Scope,
+        filter: &upload::Filter,
+        page: &PageRequest,
+    ) -> Result<Page<Upload>>;
+
+    /// Takes an open upload for a start of a node: its epoch grows, and whoever held it before can change nothing any more.
+    ///
+    /// # Errors
+    /// `Conflict(InFlight)` while it is being finished; `State(UploadEnded)` if it has ended or its time is over, also with a file; `NotFound`.
+    async fn take_upload(&self, id: UploadId, start: NodeStart) -> Result<Upload>;
+
+    /// Makes what an open upload holds at least `bytes` in all and, where every quota has room, `wanted`; `file_bytes` is the size
+    /// its content has by now. Answers the bytes it holds.
+    ///
+    /// # Errors
+    /// `QuotaExceeded` with every exhausted dimension; `Conflict(Fenced)` if it is not held any more. Nothing is changed then.
+    async fn grow_upload(&self, held: Held, bytes: u64, wanted: u64, file_bytes: u64) -> Result<u64>;
+
+    /// Records progress of any number of open uploads in one statement, which puts their expiry off. Answers those that were recorded: the
+    /// others are not held any more.
+    async fn checkpoint_uploads(&self, checkpoints: &[Checkpoint]) -> Result<HashSet<UploadId>>;
+
+    /// Records that all bytes are there: from now on the upload is this node's to make a file of. `Conflict(Fenced)` if it is not held any more.
+    async fn finish_upload(&self, held: Held) -> Result<()>;
+
+    /// Lets an upload that is being finished take bytes again. `false`: it is not held any more.
+    async fn reopen_upload(&self, held: Held) -> Result<bool>;
+
+    /// Everything a finished upload changes, at once: file, version, object, quotas (what is held is settled, what goes beyond has to fit),
+    /// reclaims of what it replaces, operation, event, answer, and the end of the intent.
+    ///
+    /// # Errors
+    /// `Conflict(Fenced)` if the intent is no longer held; `QuotaExceeded` with every exhausted dimension; `AlreadyExists` if path or name
     /// is taken; `Conflict(Etag)`; `State` if the file is archived; `NotFound` if the file is gone. Nothing is changed then.
     async fn commit_upload(&self, commit: &Commit) -> Result<File>;
 
-    /// Ends an open intent without a file and records why. Bytes may be removed only after this answered. `false`: it was not open
-    /// any more; why is recorded all the same, unless it was committed.
-    async fn abort_upload(&self, upload: UploadId, operation: &Operation) -> Result<bool>;
+    /// Ends a held intent without a file, gives back what it holds, and records why. Bytes may be removed only after this answered. `false`:
+    /// it was not held any more; why is recorded all the same, unless it was committed.
+    async fn abort_upload(&self, held: Held, operation: &Operation) -> Result<bool>;
+
+    /// Ends an open upload without a file, whoever holds it, and gives back what it holds. One that has ended without a file is answered as it is.
+    ///
+    /// # Errors
+    /// `Conflict(InFlight)` while it is being finished; `State(UploadEnded)` if it is committed; `NotFound`.
+    async fn cancel_upload(
+        &self,
+        id: UploadId,
+        operation: &Operation,
+        request: Option<&Request>,
+    ) -> Result<Upload>;
 
     /// The bytes of an ended upload are gone.
     async fn upload_swept(&self, upload: UploadId) -> Result<()>;
@@ -214,14 +268,46 @@ pub trait Store: Send + Sync + 'static {
     /// These quotas, in order; those without a row as never used.
     async fn quotas(&self, keys: &[QuotaKey]) -> Result<Vec<Quota>>;
 
+    /// Quotas with a row, in the order of their keys; the cursor's value is the store's.
+    async fn list_quotas(
+        &self,
+        scope: &quota::Scope,
+        filter: &quota::Filter,
+        page: &PageRequest,
+    ) -> Result<Page<Quota>>;
+
+    /// Sets the limits of a quota, and makes its row if there is none. `NotFound` if its volume is gone.
+    async fn set_quota(
+        &self,
+        key: &QuotaKey,
+        limits: &Limits,
+        operation: &Operation,
+        request: Option<&Request>,
+    ) -> Result<Quota>;
+
     /// Every quota whose counters differ from what the rows add up to, from one snapshot.
     async fn quota_drift(&self) -> Result<Vec<Drift>>;
 
+    /// Counts these quotas again with their rows locked, so that nothing that is counted can change meanwhile, and sets them right. Answers
+    /// those that differed.
+    async fn recalculate_quotas(
+        &self,
+        keys: &[QuotaKey],
+        operation: &Operation,
+        request: Option<&Request>,
+    ) -> Result<Vec<Drift>>;
+
     // Reconciling.
 
-    /// Fences open uploads whose node's lease has ended, whose node has started anew, or that have expired; answers them and earlier ended ones
-    /// whose bytes were not swept, oldest first.
-    async fn dead_uploads(&self, limit: usize) -> Result<Vec<DeadUpload>>;
+    /// Fences what nobody works on any more: uploads that have expired end; those without a request end with their node's lease, or when their
+    /// node has started anew; those with one that such a node was finishing take bytes again. What the ended ones hold is given back,
+    /// and each end is recorded: like `operation`, with kind, outcome, volume, tenant and upload filled in.
+    ///
+    /// Answers ended uploads whose bytes were not swept, oldest first.
+    async fn dead_uploads(&self, operation: &Operation, limit: usize) -> Result<Vec<DeadUpload>>;
+
+    /// Of these, the uploads that have not ended.
+    async fn live_uploads(&self, ids: &[UploadId]) -> Result<HashSet<UploadId>>;
 
     /// Bytes to remove that are due, oldest first.
     async fn due_reclaims(&self, limit: usize) -> Result<Vec<Reclaim>>;
@@ -310,11 +396,15 @@ pub struct Intent {
     pub file: Option<FileId>,
     /// Whom they are charged to.
     pub payer: Payer,
+    /// What is held of the payer's quotas from the start.
+    pub hold: Hold,
+    /// Size of the content as far as it is known, for limits on single files.
+    pub file_bytes: u64,
     /// The caller's scope of request ids.
     pub scope: String,
-    /// The request, if it is protected against being sent twice.
+    /// The request; without one the upload ends with its stream.
     pub request: Option<Request>,
-    /// What the caller asked for, as JSON, for people who look.
+    /// What the caller asked for, for whoever goes on with it.
     pub spec: serde_json::Value,
     /// Bytes the caller declared.
     pub declared_size: Option<u64>,
@@ -328,9 +418,7 @@ pub struct Intent {
 #[derive(Debug, Clone)]
 pub struct Commit {
     /// Its intent.
-    pub upload: UploadId,
-    /// The node's start that holds the intent.
-    pub start: NodeStart,
+    pub held: Held,
     /// New file, or new version of one.
     pub target: Target,
     /// The version.

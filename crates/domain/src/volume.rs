@@ -23,6 +23,9 @@ pub struct Volume {
     pub settings: Settings,
     /// Bytes of all versions of all files.
     pub quota_used: u64,
+    /// Bytes held by unfinished uploads.
+    #[serde(default)]
+    pub quota_reserved: u64,
     /// When it was made.
     pub created_at: Timestamp,
     /// When its settings last changed.
@@ -56,6 +59,9 @@ pub struct Settings {
     pub allowed_apps: Vec<String>,
     /// Seconds the trash is kept; `None`: until somebody purges.
     pub trash_retention_seconds: Option<u64>,
+    /// Seconds an open upload stays without recorded progress; `None`: [`DEFAULT_TTL_SECONDS`](crate::upload::DEFAULT_TTL_SECONDS).
+    #[serde(default)]
+    pub upload_ttl_seconds: Option<u64>,
 }
 
 /// Where a volume's bytes are.
@@ -194,7 +200,13 @@ impl Settings {
             allowed_organisations: Vec::new(),
             allowed_apps: Vec::new(),
             trash_retention_seconds: None,
+            upload_ttl_seconds: None,
         }
+    }
+
+    /// How long an open upload stays without recorded progress.
+    pub fn upload_ttl(&self) -> std::time::Duration {
+        std::time::Duration::from_secs(self.upload_ttl_seconds.unwrap_or(crate::upload::DEFAULT_TTL_SECONDS))
     }
 
     /// Every malformed field, named as in the contract's `Volume`.
@@ -228,6 +240,11 @@ impl Settings {
         ] {
             check(limit.is_none_or(|n| i64::try_from(n).is_ok()), field, "is too large");
         }
+        check(
+            self.upload_ttl_seconds.is_none_or(|seconds| crate::upload::TTL_SECONDS.contains(&seconds)),
+            "upload_ttl",
+            "must be 1 minute to 7 days",
+        );
         for (field, names) in
             [("allowed_organisations", &self.allowed_organisations), ("allowed_apps", &self.allowed_apps)]
         {
@@ -280,6 +297,8 @@ pub struct Changes {
     pub allowed_apps: Option<Vec<String>>,
     /// New keeping of the trash.
     pub trash_retention_seconds: Option<Option<u64>>,
+    /// New keeping of open uploads.
+    pub upload_ttl_seconds: Option<Option<u64>>,
 }
 
 impl Changes {
@@ -301,12 +320,13 @@ impl Changes {
         set(&mut settings.allowed_organisations, self.allowed_organisations);
         set(&mut settings.allowed_apps, self.allowed_apps);
         set(&mut settings.trash_retention_seconds, self.trash_retention_seconds);
+        set(&mut settings.upload_ttl_seconds, self.upload_ttl_seconds);
         settings
     }
 }
 
 /// A volume by id or by name.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum VolumeRef {
     /// By id.
     Id(VolumeId),

@@ -7,7 +7,9 @@ mod directories;
 mod error;
 mod jobs;
 mod listing;
+mod names;
 mod reader;
+mod staged;
 mod writeback;
 mod writer;
 
@@ -25,8 +27,9 @@ use coffer_domain::{
 use error::Failure;
 use jobs::Jobs;
 use rustix::io::Errno;
+use staged::Staged;
 use std::{ops::Range, sync::Arc};
-use writer::{Staged, Writer};
+use writer::Writer;
 
 /// A directory of the host. Has to be used within a tokio runtime.
 ///
@@ -82,7 +85,7 @@ impl Driver for Local {
             atomic_publish: true,
             durable_ack: true,
             create_only: true,
-            resume: false,
+            resume: true,
             range_read: true,
             list: true,
             copy: false,
@@ -97,9 +100,28 @@ impl Driver for Local {
         options: WriteOptions,
     ) -> Result<Box<dyn driver::Writer>> {
         let (staging, target) = (self.staging, self.root.location(key));
-        let create =
-            move |root: &Arc<Root>| Staged::create(root, staging, upload, target, options.declared_size);
+        let create = move |root: &Arc<Root>| {
+            if options.is_resumable {
+                Staged::create_resumable(root, upload, target, options.declared_size)
+            } else {
+                Staged::create(root, staging, upload, target, options.declared_size)
+            }
+        };
         let staged = self.run("begin", Some(key), create).await?;
+        Ok(Box::new(Writer::new(self.jobs.clone(), key.clone(), staged)))
+    }
+
+    async fn resume(
+        &self,
+        upload: UploadId,
+        key: &Key,
+        size: u64,
+        options: WriteOptions,
+    ) -> Result<Box<dyn driver::Writer>> {
+        let target = self.root.location(key);
+        let resume =
+            move |root: &Arc<Root>| Staged::resume(root, upload, target, size, options.declared_size);
+        let staged = self.run("resume", Some(key), resume).await?;
         Ok(Box::new(Writer::new(self.jobs.clone(), key.clone(), staged)))
     }
 
@@ -119,7 +141,7 @@ impl Driver for Local {
 
     async fn delete(&self, key: &Key) -> Result<()> {
         let at = self.root.location(key);
-        self.run("delete", Some(key), move |root| writer::remove(root, &at)).await
+        self.run("delete", Some(key), move |root| names::remove(root, &at)).await
     }
 
     async fn list(&self, prefix: &str, after: Option<&Key>, limit: usize) -> Result<Vec<Listed>> {
@@ -129,10 +151,10 @@ impl Driver for Local {
 
     async fn put(&self, key: &Key, content: Bytes) -> Result<()> {
         let at = self.root.location(key);
-        self.run("put", Some(key), move |root| writer::put(root, &at, &content)).await
+        self.run("put", Some(key), move |root| names::put(root, &at, &content)).await
     }
 
     async fn sweep(&self, upload: UploadId) -> Result<()> {
-        self.run("sweep", None, move |root| writer::sweep(root, upload)).await
+        self.run("sweep", None, move |root| names::sweep(root, upload)).await
     }
 }

@@ -14,6 +14,8 @@ pub(crate) enum Failure {
     Refused(Error),
     /// Said by the database: to be retried or translated.
     Database(DieselError),
+    /// What the body took for granted is not so, and it knows now: to be done again.
+    Again,
 }
 
 impl From<Error> for Failure {

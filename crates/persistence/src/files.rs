@@ -24,8 +24,9 @@ use uuid::Uuid;
 use crate::cached::Cached;
 use crate::error::{Step, unreadable};
 use crate::events::{self, Happened};
+use crate::quotas::{self, Change};
 use crate::schema::{storage_file_versions, storage_files, storage_objects, storage_volumes};
-use crate::{objects, quotas, users};
+use crate::{objects, users};
 
 pub(crate) use list::list;
 pub(crate) use row::{FileRow, FileUpdate, NewFileRow};
@@ -241,7 +242,7 @@ async fn changed(c: &AsyncPgConnection, id: FileId, update: &FileUpdate, happene
 /// Leaves a tombstone of a file in the trash; answers the bytes that were given back.
 pub(crate) async fn purge(c: &AsyncPgConnection, id: FileId) -> Step<u64> {
     let payer = peek(c, id).await?.payer();
-    let (quotas, row) = try_join!(quotas::lock(c, &payer), lock(c, id))?;
+    let (quotas, row) = try_join!(quotas::lock(c, payer.quotas()), lock(c, id))?;
     check_deleted(&row)?;
     let given_up: Vec<(Uuid, i64)> =
         diesel::delete(storage_file_versions::table.filter(storage_file_versions::file_id.eq(row.id)))
@@ -250,12 +251,12 @@ pub(crate) async fn purge(c: &AsyncPgConnection, id: FileId) -> Step<u64> {
             .await?;
     let freed = given_up.iter().map(|(_, size)| size.unsigned_abs()).sum();
     let named: Vec<_> = given_up.iter().map(|(object, _)| ObjectId::from(*object)).collect();
-    let charge = Charge { free_bytes: freed, free_files: 1, ..Charge::default() };
+    let freeing = Change::charged(Charge { free_bytes: freed, free_files: 1, ..Charge::default() })?;
     let event = [(id, row.organisation().to_owned(), json!({"volume_id": payer.volume, "bytes": freed}))];
     try_join!(
         objects::give_up(c, &named),
         bury(c, &row),
-        quotas::count(c, &quotas, charge),
+        quotas::change(c, quotas.into_iter().map(|quota| (quota.key, freeing))),
         events::insert(c, Happened::Purged, &event),
     )?;
     Ok(freed)

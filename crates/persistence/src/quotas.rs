@@ -1,270 +1,282 @@
 //! Quotas: six dimensions in four tables, counted in the transaction of what they count.
 //!
-//! Rows are locked before any file's, in the order of [`Payer::quotas`]; whoever took them in another order would sooner
-//! or later wait for somebody who waits for him.
+//! Rows are locked before any file's, in the order of [`QuotaKey`]; whoever took them in another order would sooner or
+//! later wait for somebody who waits for him.
 
+use std::collections::BTreeMap;
+use std::ops::Add;
+
+use coffer_domain::error::{Error, Resource};
 use coffer_domain::file::Payer;
-use coffer_domain::quota::{Charge, Exhausted, Quota, QuotaKey, Usage};
-use coffer_domain::time::Timestamp;
-use diesel::sql_types::{BigInt, Nullable, Text, Timestamptz, Uuid as SqlUuid};
-use diesel::{ExpressionMethods, OptionalExtension, QueryableByName};
+use coffer_domain::quota::{Charge, Exhausted, Hold, Quota, QuotaKey, Usage};
+use diesel::QueryableByName;
+use diesel::sql_types::{BigInt, Integer, Nullable, Text, Uuid as SqlUuid};
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 use futures_util::future::try_join_all;
 use uuid::Uuid;
 
 use crate::cached::Cached;
 use crate::error::{Step, too_large};
-use crate::schema::{app_quotas, storage_quotas, user_quotas};
+use row::{Place, Row, columns, create, find, place};
 
-pub(crate) use drift::drift;
+pub(crate) use drift::{drift, recalculate};
+pub(crate) use list::list;
+pub(crate) use set::set;
 
 mod drift;
+mod list;
+mod row;
+mod set;
 
-/// A quota's row, locked until the transaction ends.
+/// A quota whose row is locked until the transaction ends.
 #[derive(Debug)]
 pub(crate) struct Locked {
-    key: QuotaKey,
-    id: Uuid,
-    usage: Usage,
+    pub(crate) key: QuotaKey,
+    pub(crate) usage: Usage,
+    /// Whether this transaction made the row.
+    is_new: bool,
 }
 
-#[derive(QueryableByName)]
-struct Row {
-    #[diesel(sql_type = SqlUuid)]
-    id: Uuid,
-    #[diesel(sql_type = Nullable<BigInt>)]
-    limit_bytes: Option<i64>,
-    #[diesel(sql_type = BigInt)]
-    used_bytes: i64,
-    #[diesel(sql_type = BigInt)]
-    reserved_bytes: i64,
-    #[diesel(sql_type = Nullable<BigInt>)]
-    limit_files: Option<i64>,
-    #[diesel(sql_type = BigInt)]
-    used_files: i64,
-    #[diesel(sql_type = BigInt)]
-    reserved_files: i64,
-    #[diesel(sql_type = Nullable<BigInt>)]
-    max_file_bytes: Option<i64>,
-    #[diesel(sql_type = Timestamptz)]
-    updated_at: Timestamp,
-}
-
-impl Row {
-    fn usage(&self) -> Usage {
-        // Every one has a CHECK that it is not negative.
-        let number = |n: i64| u64::try_from(n).unwrap_or(0);
-        Usage {
-            limit_bytes: self.limit_bytes.map(number),
-            used_bytes: number(self.used_bytes),
-            reserved_bytes: number(self.reserved_bytes),
-            limit_files: self.limit_files.map(number),
-            used_files: number(self.used_files),
-            reserved_files: number(self.reserved_files),
-            max_file_bytes: self.max_file_bytes.map(number),
-        }
-    }
-}
-
-/// Locks every row a payer is charged on, and makes those that are not there.
-pub(crate) async fn lock(c: &AsyncPgConnection, payer: &Payer) -> Step<Vec<Locked>> {
-    let keys = payer.quotas();
+/// Locks these quotas, which have to be in their order, and makes the rows that are not there.
+pub(crate) async fn lock(c: &AsyncPgConnection, keys: Vec<QuotaKey>) -> Step<Vec<Locked>> {
+    debug_assert!(keys.is_sorted(), "rows are locked in one order");
     // Nearly always all are there, and one round trip has them all, locked one after the other.
     let mut rows = try_join_all(keys.iter().map(|key| find(c, key, true))).await?;
+    let is_new: Vec<bool> = rows.iter().map(Option::is_none).collect();
     for (key, row) in keys.iter().zip(&mut rows).filter(|(_, row)| row.is_none()) {
         create(c, key).await?;
         *row = find(c, key, true).await?;
     }
     keys.into_iter()
         .zip(rows)
-        .map(|(key, row)| {
-            // Only a volume's row is not made on first use.
-            let row = row.ok_or(diesel::result::Error::NotFound)?;
-            Ok(Locked { key, id: row.id, usage: row.usage() })
+        .zip(is_new)
+        .map(|((key, row), is_new)| {
+            let row = row.ok_or_else(|| no_volume(&key))?;
+            Ok(Locked { key, usage: row.usage(), is_new })
         })
         .collect()
 }
 
-/// Everything that is in the way of a charge.
-pub(crate) fn exhausted(quotas: &[Locked], charge: Charge) -> Vec<Exhausted> {
-    quotas.iter().flat_map(|quota| quota.usage.exhausted(&quota.key, charge)).collect()
+/// The refusal of a quota on a volume that is not there: no other row is missing after it was made.
+fn no_volume(key: &QuotaKey) -> Error {
+    let volume = match key {
+        QuotaKey::Volume(volume) | QuotaKey::UserOnVolume(_, volume) | QuotaKey::AppOnVolume(_, volume) => {
+            volume.to_string()
+        }
+        QuotaKey::User { .. } | QuotaKey::Organisation(_) | QuotaKey::Project { .. } => String::new(),
+    };
+    Error::NotFound(Resource::Volume(volume))
 }
 
-/// Counts a charge on all of them.
-pub(crate) async fn count(c: &AsyncPgConnection, quotas: &[Locked], charge: Charge) -> Step<()> {
-    let difference =
-        |add: u64, free: u64| Ok::<_, std::num::TryFromIntError>(i64::try_from(add)? - i64::try_from(free)?);
-    let bytes = difference(charge.add_bytes, charge.free_bytes).map_err(too_large)?;
-    let files = difference(charge.add_files, charge.free_files).map_err(too_large)?;
-    try_join_all(quotas.iter().map(|quota| add(c, quota, bytes, files))).await?;
+/// Refuses a charge that does not fit into every one of them.
+pub(crate) fn check(quotas: &[Locked], charge: Charge) -> Step<()> {
+    refuse(quotas.iter().flat_map(|quota| quota.usage.exhausted(&quota.key, charge)).collect())
+}
+
+/// Refuses if anything is exhausted.
+pub(crate) fn refuse(exhausted: Vec<Exhausted>) -> Step<()> {
+    if exhausted.is_empty() { Ok(()) } else { Err(Error::QuotaExceeded(exhausted).into()) }
+}
+
+/// By how much the counters of a quota change.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Change {
+    used_bytes: i64,
+    used_files: i64,
+    reserved_bytes: i64,
+    reserved_files: i64,
+}
+
+impl Change {
+    /// What a charge adds to what is used.
+    pub(crate) fn charged(charge: Charge) -> Step<Self> {
+        let difference = |add: u64, free: u64| {
+            Ok::<_, std::num::TryFromIntError>(i64::try_from(add)? - i64::try_from(free)?)
+        };
+        Ok(Self {
+            used_bytes: difference(charge.add_bytes, charge.free_bytes).map_err(too_large)?,
+            used_files: difference(charge.add_files, charge.free_files).map_err(too_large)?,
+            ..Self::default()
+        })
+    }
+
+    /// What is held from now on.
+    pub(crate) fn held(hold: Hold) -> Step<Self> {
+        Ok(Self {
+            reserved_bytes: hold.bytes.try_into().map_err(too_large)?,
+            reserved_files: hold.files.try_into().map_err(too_large)?,
+            ..Self::default()
+        })
+    }
+
+    /// What is not held any more.
+    pub(crate) fn released(hold: Hold) -> Step<Self> {
+        let held = Self::held(hold)?;
+        Ok(Self { reserved_bytes: -held.reserved_bytes, reserved_files: -held.reserved_files, ..held })
+    }
+}
+
+impl Add for Change {
+    type Output = Self;
+
+    fn add(self, other: Self) -> Self {
+        Self {
+            used_bytes: self.used_bytes.saturating_add(other.used_bytes),
+            used_files: self.used_files.saturating_add(other.used_files),
+            reserved_bytes: self.reserved_bytes.saturating_add(other.reserved_bytes),
+            reserved_files: self.reserved_files.saturating_add(other.reserved_files),
+        }
+    }
+}
+
+/// Changes counters. The keys are in their order, so that rows which are not locked yet are locked in it.
+pub(crate) async fn change(
+    c: &AsyncPgConnection,
+    changes: impl IntoIterator<Item = (QuotaKey, Change)>,
+) -> Step<()> {
+    let changes = changes.into_iter().filter(|(_, change)| *change != Change::default());
+    try_join_all(changes.map(|(key, change)| add(c, key, change))).await?;
     Ok(())
 }
 
-async fn add(c: &AsyncPgConnection, quota: &Locked, bytes: i64, files: i64) -> Step<()> {
-    let on_volume = match place(&quota.key) {
-        Place::Volume(_) => "UPDATE storage_volumes SET quota_used = quota_used + $2 WHERE id = $1",
-        Place::UserOnVolume(..) => {
-            "UPDATE user_quotas SET quota_used = quota_used + $2, updated_at = now() WHERE id = $1"
+/// Gives back what ended uploads held, each quota's row once.
+pub(crate) async fn release<'p>(
+    c: &AsyncPgConnection,
+    held: impl IntoIterator<Item = (&'p Payer, Hold)>,
+) -> Step<()> {
+    let mut sums = BTreeMap::<QuotaKey, Change>::new();
+    for (payer, hold) in held {
+        if hold == Hold::default() {
+            continue;
         }
-        Place::AppOnVolume(..) => {
-            "UPDATE app_quotas SET quota_used = quota_used + $2, updated_at = now() WHERE id = $1"
+        let released = Change::released(hold)?;
+        for key in payer.quotas() {
+            let sum = sums.entry(key).or_default();
+            *sum = *sum + released;
         }
-        Place::Entity { .. } => {
-            let update = diesel::sql_query(
-                "UPDATE storage_quotas SET used_storage_bytes = used_storage_bytes + $2, used_files = used_files + $3,
-                 updated_at = now() WHERE id = $1",
-            );
-            let update =
-                update.bind::<SqlUuid, _>(quota.id).bind::<BigInt, _>(bytes).bind::<BigInt, _>(files);
-            Cached(update).execute(&mut &*c).await?;
-            return Ok(());
+    }
+    change(c, sums).await
+}
+
+// Never below 0, so that giving back always works: a counter that was wrong is told by `drift`.
+async fn add(c: &AsyncPgConnection, key: QuotaKey, change: Change) -> Step<()> {
+    const VOLUME: &str = "UPDATE storage_volumes
+        SET quota_used = greatest(quota_used + $2, 0), quota_reserved = greatest(quota_reserved + $3, 0)
+        WHERE id = $1";
+    const USER_ON_VOLUME: &str = "UPDATE user_quotas
+        SET quota_used = greatest(quota_used + $3, 0), quota_reserved = greatest(quota_reserved + $4, 0),
+            updated_at = now()
+        WHERE user_id = $1 AND volume_id = $2";
+    const APP_ON_VOLUME: &str = "UPDATE app_quotas
+        SET quota_used = greatest(quota_used + $3, 0), quota_reserved = greatest(quota_reserved + $4, 0),
+            updated_at = now()
+        WHERE app_id = $1 AND volume_id = $2";
+    const ENTITY: &str = "UPDATE storage_quotas
+        SET used_storage_bytes = greatest(used_storage_bytes + $4, 0), used_files = greatest(used_files + $5, 0),
+            reserved_storage_bytes = greatest(reserved_storage_bytes + $6, 0),
+            reserved_files = greatest(reserved_files + $7, 0), updated_at = now()
+        WHERE entity_type = $1 AND organisation_id = $2 AND entity_id = $3";
+    let Change { used_bytes, used_files, reserved_bytes, reserved_files } = change;
+    match place(&key) {
+        Place::Volume(volume) => {
+            let update = diesel::sql_query(VOLUME)
+                .bind::<SqlUuid, _>(volume)
+                .bind::<BigInt, _>(used_bytes)
+                .bind::<BigInt, _>(reserved_bytes);
+            Cached(update).execute(&mut &*c).await?
+        }
+        Place::UserOnVolume(user, volume) => {
+            let update = diesel::sql_query(USER_ON_VOLUME)
+                .bind::<SqlUuid, _>(user)
+                .bind::<SqlUuid, _>(volume)
+                .bind::<BigInt, _>(used_bytes)
+                .bind::<BigInt, _>(reserved_bytes);
+            Cached(update).execute(&mut &*c).await?
+        }
+        Place::AppOnVolume(app, volume) => {
+            let update = diesel::sql_query(APP_ON_VOLUME)
+                .bind::<Text, _>(app)
+                .bind::<SqlUuid, _>(volume)
+                .bind::<BigInt, _>(used_bytes)
+                .bind::<BigInt, _>(reserved_bytes);
+            Cached(update).execute(&mut &*c).await?
+        }
+        Place::Entity { kind, organisation, id, .. } => {
+            let update = diesel::sql_query(ENTITY)
+                .bind::<Text, _>(kind)
+                .bind::<Text, _>(organisation)
+                .bind::<Text, _>(id)
+                .bind::<BigInt, _>(used_bytes)
+                .bind::<BigInt, _>(used_files)
+                .bind::<BigInt, _>(reserved_bytes)
+                .bind::<BigInt, _>(reserved_files);
+            Cached(update).execute(&mut &*c).await?
         }
     };
-    let update = diesel::sql_query(on_volume).bind::<SqlUuid, _>(quota.id).bind::<BigInt, _>(bytes);
-    Cached(update).execute(&mut &*c).await?;
     Ok(())
 }
 
 /// These quotas; those without a row as never used.
 pub(crate) async fn read(c: &AsyncPgConnection, keys: &[QuotaKey]) -> Step<Vec<Quota>> {
     let rows = try_join_all(keys.iter().map(|key| find(c, key, false))).await?;
-    let quota = |(key, row): (&QuotaKey, Option<Row>)| Quota {
-        key: key.clone(),
-        usage: row.as_ref().map(Row::usage).unwrap_or_default(),
-        updated_at: row.map(|row| row.updated_at),
-    };
+    let unused = |key: &QuotaKey| Quota { key: key.clone(), usage: Usage::default(), updated_at: None };
+    let quota =
+        |(key, row): (&QuotaKey, Option<Row>)| row.map_or_else(|| unused(key), |row| row.quota(key.clone()));
     Ok(keys.iter().zip(rows).map(quota).collect())
 }
 
-macro_rules! select {
-    (volume $end:literal) => {
-        concat!(
-            "SELECT id, quota_limit AS limit_bytes, quota_used AS used_bytes, quota_reserved AS reserved_bytes,
-             NULL::bigint AS limit_files, 0::bigint AS used_files, 0::bigint AS reserved_files,
-             NULL::bigint AS max_file_bytes, updated_at ",
-            $end
-        )
-    };
-    (entity $end:literal) => {
-        concat!(
-            "SELECT id, CASE WHEN is_active THEN max_storage_bytes END AS limit_bytes,
-             used_storage_bytes AS used_bytes, reserved_storage_bytes AS reserved_bytes,
-             CASE WHEN is_active THEN max_files END::bigint AS limit_files, used_files::bigint AS used_files,
-             reserved_files::bigint AS reserved_files,
-             CASE WHEN is_active THEN max_file_size_bytes END AS max_file_bytes, updated_at
-             FROM storage_quotas WHERE entity_type = $1 AND organisation_id = $2 AND entity_id = $3",
-            $end
-        )
-    };
-}
-
-// NO KEY: what refers to a volume may be inserted by others meanwhile.
-async fn find(c: &AsyncPgConnection, key: &QuotaKey, is_locked: bool) -> Step<Option<Row>> {
-    let row = match place(key) {
-        Place::Volume(volume) => {
-            let statement = if is_locked {
-                select!(volume "FROM storage_volumes WHERE id = $1 FOR NO KEY UPDATE")
-            } else {
-                select!(volume "FROM storage_volumes WHERE id = $1")
-            };
-            let query = diesel::sql_query(statement).bind::<SqlUuid, _>(volume);
-            Cached(query).get_result(&mut &*c).await
-        }
-        Place::UserOnVolume(user, volume) => {
-            let statement = if is_locked {
-                select!(volume "FROM user_quotas WHERE user_id = $1 AND volume_id = $2 FOR NO KEY UPDATE")
-            } else {
-                select!(volume "FROM user_quotas WHERE user_id = $1 AND volume_id = $2")
-            };
-            let query = diesel::sql_query(statement).bind::<SqlUuid, _>(user).bind::<SqlUuid, _>(volume);
-            Cached(query).get_result(&mut &*c).await
-        }
-        Place::AppOnVolume(app, volume) => {
-            let statement = if is_locked {
-                select!(volume "FROM app_quotas WHERE app_id = $1 AND volume_id = $2 FOR NO KEY UPDATE")
-            } else {
-                select!(volume "FROM app_quotas WHERE app_id = $1 AND volume_id = $2")
-            };
-            let query = diesel::sql_query(statement).bind::<Text, _>(app).bind::<SqlUuid, _>(volume);
-            Cached(query).get_result(&mut &*c).await
-        }
-        Place::Entity { kind, organisation, id, .. } => {
-            let statement = if is_locked { select!(entity " FOR NO KEY UPDATE") } else { select!(entity "") };
-            let query = diesel::sql_query(statement)
-                .bind::<Text, _>(kind)
-                .bind::<Text, _>(organisation)
-                .bind::<Text, _>(id);
-            Cached(query).get_result(&mut &*c).await
-        }
-    };
-    Ok(row.optional()?)
-}
-
-async fn create(c: &AsyncPgConnection, key: &QuotaKey) -> Step<()> {
-    let id = Uuid::now_v7();
-    match place(key) {
-        // Made with the volume.
-        Place::Volume(_) => {}
-        Place::UserOnVolume(user, volume) => {
-            diesel::insert_into(user_quotas::table)
-                .values((
-                    user_quotas::id.eq(id),
-                    user_quotas::user_id.eq(user),
-                    user_quotas::volume_id.eq(volume),
-                ))
-                .on_conflict_do_nothing()
-                .execute(&mut &*c)
-                .await?;
-        }
-        Place::AppOnVolume(app, volume) => {
-            diesel::insert_into(app_quotas::table)
-                .values((app_quotas::id.eq(id), app_quotas::app_id.eq(app), app_quotas::volume_id.eq(volume)))
-                .on_conflict_do_nothing()
-                .execute(&mut &*c)
-                .await?;
-        }
-        Place::Entity { kind, organisation, id: entity, user } => {
-            diesel::insert_into(storage_quotas::table)
-                .values((
-                    storage_quotas::id.eq(id),
-                    storage_quotas::entity_type.eq(kind),
-                    storage_quotas::organisation_id.eq(organisation),
-                    storage_quotas::entity_id.eq(entity),
-                    storage_quotas::user_id.eq(user),
-                ))
-                .on_conflict_do_nothing()
-                .execute(&mut &*c)
-                .await?;
-        }
+/// What is in the way of a charge as of now, without a lock: to refuse early what will hardly fit later.
+pub(crate) async fn in_the_way(c: &AsyncPgConnection, payer: &Payer, charge: Charge) -> Step<Vec<Exhausted>> {
+    #[derive(QueryableByName)]
+    struct Limited {
+        #[diesel(sql_type = Integer)]
+        kind: i32,
+        #[diesel(embed)]
+        row: Row,
     }
-    Ok(())
-}
-
-/// Where a quota's row is.
-enum Place<'k> {
-    /// `storage_volumes`.
-    Volume(Uuid),
-    /// `user_quotas`.
-    UserOnVolume(Uuid, Uuid),
-    /// `app_quotas`.
-    AppOnVolume(&'k str, Uuid),
-    /// `storage_quotas`.
-    Entity { kind: &'static str, organisation: &'k str, id: String, user: Option<Uuid> },
-}
-
-fn place(key: &QuotaKey) -> Place<'_> {
-    match key {
-        QuotaKey::Volume(volume) => Place::Volume(volume.uuid()),
-        QuotaKey::UserOnVolume(user, volume) => Place::UserOnVolume(user.uuid(), volume.uuid()),
-        QuotaKey::AppOnVolume(app, volume) => Place::AppOnVolume(app, volume.uuid()),
-        QuotaKey::User { organisation, user } => {
-            Place::Entity { kind: "user", organisation, id: user.to_string(), user: Some(user.uuid()) }
-        }
-        QuotaKey::Organisation(organisation) => {
-            Place::Entity { kind: "organization", organisation, id: organisation.clone(), user: None }
-        }
-        QuotaKey::Project { organisation, project } => {
-            Place::Entity { kind: "project", organisation, id: project.clone(), user: None }
-        }
-    }
+    // One statement for all of them, because uploads that hold nothing are the many small ones.
+    const LIMITED: &str = concat!(
+        "SELECT 0 AS kind, ",
+        columns!(volume),
+        " FROM storage_volumes WHERE id = $1 AND quota_limit IS NOT NULL
+        UNION ALL SELECT 1, ",
+        columns!(volume),
+        " FROM user_quotas WHERE user_id = $2 AND volume_id = $1 AND quota_limit IS NOT NULL
+        UNION ALL SELECT 2, ",
+        columns!(volume),
+        " FROM app_quotas WHERE app_id = $3 AND volume_id = $1 AND quota_limit IS NOT NULL
+        UNION ALL SELECT 3, ",
+        columns!(entity),
+        " FROM storage_quotas WHERE entity_type = 'user' AND organisation_id = $4 AND entity_id = $2::text
+        UNION ALL SELECT 4, ",
+        columns!(entity),
+        " FROM storage_quotas WHERE entity_type = 'organization' AND organisation_id = $4 AND entity_id = $4
+        UNION ALL SELECT 5, ",
+        columns!(entity),
+        " FROM storage_quotas WHERE entity_type = 'project' AND organisation_id = $4 AND entity_id = $5",
+    );
+    let limited = diesel::sql_query(LIMITED)
+        .bind::<SqlUuid, _>(payer.volume.uuid())
+        .bind::<Nullable<SqlUuid>, _>(payer.user.map(Uuid::from))
+        .bind::<Nullable<Text>, _>(payer.app.as_deref())
+        .bind::<Text, _>(&payer.organisation)
+        .bind::<Nullable<Text>, _>(payer.project.as_deref());
+    let limited: Vec<Limited> = Cached(limited).load(&mut &*c).await?;
+    let of = |key: &QuotaKey| {
+        let kind = match key {
+            QuotaKey::Volume(_) => 0,
+            QuotaKey::UserOnVolume(..) => 1,
+            QuotaKey::AppOnVolume(..) => 2,
+            QuotaKey::User { .. } => 3,
+            QuotaKey::Organisation(_) => 4,
+            QuotaKey::Project { .. } => 5,
+        };
+        limited.iter().find(|limited| limited.kind == kind)
+    };
+    let keys = payer.quotas();
+    Ok(keys
+        .iter()
+        .filter_map(|key| of(key).map(|limited| limited.row.usage().exhausted(key, charge)))
+        .flatten()
+        .collect())
 }

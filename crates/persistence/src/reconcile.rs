@@ -3,9 +3,9 @@
 use std::collections::HashSet;
 
 use coffer_domain::file::Status;
-use coffer_domain::id::{FileId, ObjectId, UploadId, VolumeId};
+use coffer_domain::id::{FileId, ObjectId, VolumeId};
 use coffer_domain::path::Key;
-use coffer_domain::store::{DeadUpload, ObjectRow, Reclaim};
+use coffer_domain::store::{ObjectRow, Reclaim};
 use coffer_domain::time::Timestamp;
 use diesel::sql_types::{Array, BigInt, Text, Uuid as SqlUuid};
 use diesel::{BoolExpressionMethods, ExpressionMethods, QueryDsl, QueryableByName, dsl};
@@ -16,41 +16,10 @@ use uuid::Uuid;
 use crate::cached::Cached;
 use crate::error::{Step, unreadable};
 use crate::events::{self, Happened};
-use crate::schema::{storage_objects, storage_reclaims, storage_uploads};
+use crate::schema::{storage_objects, storage_reclaims};
 
 /// Most characters of a problem that are kept.
 const MAX_PROBLEM_CHARS: usize = 1_000;
-
-/// Fences uploads that nobody can finish any more; answers all whose bytes were not swept, oldest first.
-pub(crate) async fn dead_uploads(c: &AsyncPgConnection, limit: usize) -> Step<Vec<DeadUpload>> {
-    // One that is being committed at this moment is passed over.
-    const FENCE: &str = "UPDATE storage_uploads u
-        SET state = CASE WHEN u.expire_time <= now() THEN 'EXPIRED' ELSE 'ABORTED' END, epoch = u.epoch + 1,
-            updated_at = now()
-        FROM (
-            SELECT u.id FROM storage_uploads u JOIN nodes n ON n.id = u.node_id
-            WHERE u.state IN ('OPEN', 'FINISHING')
-                AND (n.lease_until < now() OR n.epoch > u.node_epoch OR u.expire_time <= now())
-            ORDER BY u.id LIMIT $1 FOR UPDATE OF u SKIP LOCKED
-        ) dead
-        WHERE u.id = dead.id";
-    let limit = rows(limit);
-    Cached(diesel::sql_query(FENCE).bind::<BigInt, _>(limit)).execute(&mut &*c).await?;
-    let dead: Vec<(Uuid, Uuid, String)> = storage_uploads::table
-        .filter(
-            storage_uploads::state.eq_any(["ABORTED", "EXPIRED"]).and(storage_uploads::swept_at.is_null()),
-        )
-        .select((storage_uploads::id, storage_uploads::volume_id, storage_uploads::key))
-        .order(storage_uploads::id)
-        .limit(limit)
-        .load(&mut &*c)
-        .await?;
-    dead.into_iter()
-        .map(|(id, volume, key)| {
-            Ok(DeadUpload { id: UploadId::from(id), volume: VolumeId::from(volume), key: parse(key)? })
-        })
-        .collect()
-}
 
 /// Bytes to remove that are due, oldest first.
 pub(crate) async fn due_reclaims(c: &AsyncPgConnection, limit: usize) -> Step<Vec<Reclaim>> {

@@ -144,22 +144,6 @@ diesel::table! {
 }
 
 diesel::table! {
-    /// Quota held by uploads that have not finished; summed, it equals the reserved columns
-    quota_reservations (upload_id, quota_table, quota_id) {
-        /// Upload that holds it
-        upload_id -> Uuid,
-        /// Table of the quota row: storage_volumes, user_quotas, app_quotas or storage_quotas
-        quota_table -> Text,
-        /// Id in that table. No foreign key: four tables
-        quota_id -> Uuid,
-        /// Bytes held
-        bytes -> Int8,
-        /// Files held; 0 where the upload replaces content, and in tables that count no files
-        files -> Int4,
-    }
-}
-
-diesel::table! {
     /// Answers of mutations, so that a repeated request gets the same one and does nothing
     request_results (principal, request_id) {
         /// Who asked; at most 2,048 bytes
@@ -470,7 +454,7 @@ diesel::table! {
     storage_quotas (id) {
         /// UUIDv7
         id -> Uuid,
-        /// The user, where entity_type is user; else NULL
+        /// The user, where entity_type is user; else NULL. No foreign key: the row in users comes with the first commit
         user_id -> Nullable<Uuid>,
         /// Tenant the entity belongs to; empty for callers without an organisation
         organisation_id -> Text,
@@ -554,7 +538,7 @@ diesel::table! {
         project_id -> Nullable<Text>,
         /// Who asked; a request_id counts within it
         principal -> Text,
-        /// The file's metadata as asked for, with preconditions; a JSON object
+        /// All the caller asked for, so that whoever goes on with it knows it; a JSON object
         spec -> Jsonb,
         /// The caller's id for the request; NULL: a one-shot that cannot be resumed
         request_id -> Nullable<Uuid>,
@@ -582,6 +566,10 @@ diesel::table! {
         created_at -> Timestamptz,
         /// Last recorded progress or change of state
         updated_at -> Timestamptz,
+        /// Bytes held in each of its payer's quotas; 0 once it has ended. Summed over uploads, it equals their reserved columns
+        reserved_bytes -> Int8,
+        /// Files held in those of its payer's quotas that count files; 0 where it replaces content, and once it has ended
+        reserved_files -> Int4,
     }
 }
 
@@ -624,8 +612,8 @@ diesel::table! {
         max_file_bytes -> Nullable<Int8>,
         /// Seconds after which a soft-deleted file is purged; NULL: nothing is purged by itself
         trash_retention_seconds -> Nullable<Int8>,
-        /// Seconds an upload may rest between two recorded steps; 1 minute to 7 days
-        upload_ttl_seconds -> Int8,
+        /// Seconds an upload may rest between two recorded steps; 1 minute to 7 days; NULL: 24 hours
+        upload_ttl_seconds -> Nullable<Int8>,
         /// When the volume was made
         created_at -> Timestamptz,
         /// When its settings last changed; usage does not count
@@ -640,7 +628,7 @@ diesel::table! {
     user_quotas (id) {
         /// UUIDv7
         id -> Uuid,
-        /// Whose files
+        /// Whose files. No foreign key: the row in users comes with the first commit
         user_id -> Uuid,
         /// On which volume
         volume_id -> Uuid,
@@ -673,7 +661,6 @@ diesel::table! {
 
 diesel::joinable!(app_quotas -> storage_volumes (volume_id));
 diesel::joinable!(http_credentials -> http_endpoints (endpoint_id));
-diesel::joinable!(quota_reservations -> storage_uploads (upload_id));
 diesel::joinable!(s3_credentials -> s3_buckets (bucket_id));
 diesel::joinable!(storage_file_shares -> storage_files (file_id));
 diesel::joinable!(storage_file_versions -> storage_files (file_id));
@@ -682,13 +669,11 @@ diesel::joinable!(storage_file_versions -> users (created_by));
 diesel::joinable!(storage_files -> storage_volumes (volume_id));
 diesel::joinable!(storage_objects -> storage_volumes (volume_id));
 diesel::joinable!(storage_operations -> storage_files (file_id));
-diesel::joinable!(storage_quotas -> users (user_id));
 diesel::joinable!(storage_reclaims -> storage_objects (object_id));
 diesel::joinable!(storage_reclaims -> storage_volumes (volume_id));
 diesel::joinable!(storage_uploads -> nodes (node_id));
 diesel::joinable!(storage_uploads -> storage_volumes (volume_id));
 diesel::joinable!(user_quotas -> storage_volumes (volume_id));
-diesel::joinable!(user_quotas -> users (user_id));
 
 diesel::allow_tables_to_appear_in_same_query!(
     app_quotas,
@@ -700,7 +685,6 @@ diesel::allow_tables_to_appear_in_same_query!(
     local_paths,
     nodes,
     outbox_events,
-    quota_reservations,
     request_results,
     s3_buckets,
     s3_credentials,

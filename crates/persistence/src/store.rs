@@ -13,10 +13,11 @@ use coffer_domain::id::{ClusterId, FileId, LocalPathId, NodeId, ObjectId, Operat
 use coffer_domain::operation::{self, Operation};
 use coffer_domain::page::{Page, PageRequest};
 use coffer_domain::path::{Key, StoragePath};
-use coffer_domain::quota::{Drift, Quota, QuotaKey};
+use coffer_domain::quota::{self, Drift, Limits, Quota, QuotaKey};
 use coffer_domain::request::{Answered, Request};
 use coffer_domain::store::{Commit, DeadUpload, Intent, Lookup, NodeStart, ObjectRow, Reclaim, Scope, Store};
 use coffer_domain::time::Timestamp;
+use coffer_domain::upload::{self, Checkpoint, Held, Upload};
 use coffer_domain::volume::{LocalPath, Settings, Volume, VolumeRef};
 use diesel::QueryDsl;
 use diesel_async::RunQueryDsl;
@@ -251,25 +252,93 @@ impl Store for PgStore {
         self.mutation("purge_file", operation, request, async |c| files::purge(c, id).await).await
     }
 
-    async fn open_upload(&self, intent: &Intent) -> Result<()> {
+    async fn open_upload(&self, intent: &Intent, operation: Option<&Operation>) -> Result<Upload> {
         // Without a request nobody will ask for it after a loss of power, and its bytes are found by comparing.
-        let begin = if intent.request.is_some() { Begin::Durable } else { Begin::Relaxed };
-        self.transaction("open_upload", begin, None, async |c| uploads::open(c, intent).await).await
+        let is_asked_for = intent.request.is_some() || operation.is_some();
+        let begin = if is_asked_for { Begin::Durable } else { Begin::Relaxed };
+        self.transaction("open_upload", begin, operation.map(|operation| operation.id), async |c| {
+            uploads::open(c, intent, operation).await
+        })
+        .await
+    }
+
+    async fn upload(&self, id: UploadId) -> Result<Option<Upload>> {
+        self.transaction("upload", Begin::Statement, None, async |c| uploads::find(c, id).await).await
+    }
+
+    async fn requested_upload(&self, request: &Request) -> Result<Option<Upload>> {
+        self.transaction("requested_upload", Begin::Statement, None, async |c| {
+            uploads::requested(c, request).await
+        })
+        .await
+    }
+
+    async fn uploads(
+        &self,
+        scope: &upload::Scope,
+        filter: &upload::Filter,
+        page: &PageRequest,
+    ) -> Result<Page<Upload>> {
+        self.transaction("uploads", Begin::Statement, None, async |c| {
+            uploads::list(c, scope, filter, page).await
+        })
+        .await
+    }
+
+    async fn take_upload(&self, id: UploadId, start: NodeStart) -> Result<Upload> {
+        self.transaction("take_upload", Begin::Statement, None, async |c| uploads::take(c, id, start).await)
+            .await
+    }
+
+    async fn grow_upload(&self, held: Held, bytes: u64, wanted: u64, file_bytes: u64) -> Result<u64> {
+        // What a loss of power takes is gone from the upload and from the counters alike; then the commit has to find room.
+        self.transaction("grow_upload", Begin::Relaxed, None, async |c| {
+            uploads::grow(c, held, bytes, wanted, file_bytes).await
+        })
+        .await
+    }
+
+    async fn checkpoint_uploads(&self, checkpoints: &[Checkpoint]) -> Result<HashSet<UploadId>> {
+        self.transaction("checkpoint_uploads", Begin::Statement, None, async |c| {
+            uploads::checkpoint(c, checkpoints).await
+        })
+        .await
+    }
+
+    async fn finish_upload(&self, held: Held) -> Result<()> {
+        // Nobody is told: after a loss of power it is open, and can be committed all the same.
+        self.transaction("finish_upload", Begin::Relaxed, None, async |c| uploads::finish(c, held).await)
+            .await
+    }
+
+    async fn reopen_upload(&self, held: Held) -> Result<bool> {
+        self.transaction("reopen_upload", Begin::Statement, None, async |c| uploads::reopen(c, held).await)
+            .await
     }
 
     async fn commit_upload(&self, commit: &Commit) -> Result<File> {
         let operation = Some(commit.operation.id);
+        let other_payer = uploads::OtherPayer::new();
         self.transaction("commit_upload", Begin::Durable, operation, async |c| {
-            uploads::commit(c, commit).await
+            uploads::commit(c, commit, &other_payer).await
         })
         .await
     }
 
-    async fn abort_upload(&self, upload: UploadId, operation: &Operation) -> Result<bool> {
+    async fn abort_upload(&self, held: Held, operation: &Operation) -> Result<bool> {
         self.transaction("abort_upload", Begin::Durable, Some(operation.id), async |c| {
-            uploads::abort(c, upload, operation).await
+            uploads::abort(c, held, operation).await
         })
         .await
+    }
+
+    async fn cancel_upload(
+        &self,
+        id: UploadId,
+        operation: &Operation,
+        request: Option<&Request>,
+    ) -> Result<Upload> {
+        self.mutation("cancel_upload", operation, request, async |c| uploads::cancel(c, id).await).await
     }
 
     async fn upload_swept(&self, upload: UploadId) -> Result<()> {
@@ -317,11 +386,47 @@ impl Store for PgStore {
         self.transaction("quota_drift", Begin::Snapshot, None, async |c| quotas::drift(c).await).await
     }
 
-    async fn dead_uploads(&self, limit: usize) -> Result<Vec<DeadUpload>> {
-        self.transaction("dead_uploads", Begin::Durable, None, async |c| {
-            reconcile::dead_uploads(c, limit).await
+    async fn list_quotas(
+        &self,
+        scope: &quota::Scope,
+        filter: &quota::Filter,
+        page: &PageRequest,
+    ) -> Result<Page<Quota>> {
+        self.transaction("list_quotas", Begin::Statement, None, async |c| {
+            quotas::list(c, scope, filter, page).await
         })
         .await
+    }
+
+    async fn set_quota(
+        &self,
+        key: &QuotaKey,
+        limits: &Limits,
+        operation: &Operation,
+        request: Option<&Request>,
+    ) -> Result<Quota> {
+        self.mutation("set_quota", operation, request, async |c| quotas::set(c, key, limits).await).await
+    }
+
+    async fn recalculate_quotas(
+        &self,
+        keys: &[QuotaKey],
+        operation: &Operation,
+        request: Option<&Request>,
+    ) -> Result<Vec<Drift>> {
+        self.mutation("recalculate_quotas", operation, request, async |c| quotas::recalculate(c, keys).await)
+            .await
+    }
+
+    async fn dead_uploads(&self, operation: &Operation, limit: usize) -> Result<Vec<DeadUpload>> {
+        self.transaction("dead_uploads", Begin::Durable, None, async |c| {
+            uploads::dead(c, operation, limit).await
+        })
+        .await
+    }
+
+    async fn live_uploads(&self, ids: &[UploadId]) -> Result<HashSet<UploadId>> {
+        self.transaction("live_uploads", Begin::Statement, None, async |c| uploads::live(c, ids).await).await
     }
 
     async fn due_reclaims(&self, limit: usize) -> Result<Vec<Reclaim>> {

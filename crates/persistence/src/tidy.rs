@@ -1,6 +1,7 @@
 //! What time makes due.
 
 use coffer_domain::Result;
+use coffer_domain::upload::ENDED_TTL_HOURS;
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 
 use crate::cached::Cached;
@@ -21,18 +22,20 @@ const EXPIRED_ANSWERS: &str = "DELETE FROM request_results WHERE (principal, req
 const OLD_EVENTS: &str = "DELETE FROM outbox_events WHERE id IN (
     SELECT id FROM outbox_events WHERE id < uuid_v7_floor(now() - interval '7 days') ORDER BY id LIMIT 1000)";
 
-// An undone one stays until its bytes are gone: its row is all that is known of them.
-const FINISHED_UPLOADS: &str = "DELETE FROM storage_uploads WHERE id IN (
+// By the id, whose clock is that of the start. An undone one stays until its bytes are gone: its row is all that is known of
+// them.
+const ENDED_UPLOADS: &str = "DELETE FROM storage_uploads WHERE id IN (
     SELECT id FROM storage_uploads
-    WHERE updated_at < now() - interval '24 hours'
+    WHERE id < uuid_v7_floor(now() - interval '24 hours') AND updated_at < now() - interval '24 hours'
         AND (state = 'COMMITTED' OR (state IN ('ABORTED', 'EXPIRED') AND swept_at IS NOT NULL))
-    LIMIT 1000)";
+    ORDER BY id LIMIT 1000)";
+const _: () = assert!(ENDED_TTL_HOURS == 24, "as the statement says");
 
 impl PgStore {
     /// Makes partitions, drops what is past its keeping; in many short transactions.
     pub(crate) async fn tidy_all(&self) -> Result<()> {
         self.transaction("tidy", Begin::Durable, None, async |c| ensure_partitions(c).await).await?;
-        for statement in [EXPIRED_ANSWERS, OLD_EVENTS, FINISHED_UPLOADS] {
+        for statement in [EXPIRED_ANSWERS, OLD_EVENTS, ENDED_UPLOADS] {
             while self.transaction("tidy", Begin::Durable, None, async |c| delete(c, statement).await).await?
                 == BATCH
             {}

@@ -33,7 +33,8 @@ const SETTLE_PAUSES: [Duration; 4] =
 /// How a transaction begins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Begin {
-    /// Each statement for itself: for methods that are one statement which only reads.
+    /// Each statement for itself, durable when it is answered: for methods that only read, and for those that are one
+    /// statement which may be had twice.
     Statement,
     /// Durable when its commit is answered.
     Durable,
@@ -77,6 +78,8 @@ where
 enum Stop<T> {
     /// The caller's fault; nothing was done.
     Refused(Error),
+    /// The body wants to be run again; nothing was done.
+    Again,
     /// The database failed before the end; nothing was done.
     Failed(diesel::result::Error),
     /// The database failed while committing. If the connection was lost, it may have committed this.
@@ -160,6 +163,11 @@ impl PgStore {
             let error = match lease.attempt(begin, &body).await {
                 Ok(value) => return Ok(value),
                 Err(Stop::Refused(error)) => return Err(error),
+                Err(Stop::Again) if attempt == MAX_ATTEMPTS => return Err(Error::Overloaded),
+                Err(Stop::Again) => {
+                    attempt += 1;
+                    continue;
+                }
                 Err(Stop::Commit(value, error)) if Trouble::of(&error) == Trouble::Disconnected => {
                     drop(lease);
                     return if self.is_settled(method, settles).await {
@@ -285,5 +293,6 @@ fn stop<T>(failure: Failure) -> Stop<T> {
     match failure {
         Failure::Refused(error) => Stop::Refused(error),
         Failure::Database(error) => Stop::Failed(error),
+        Failure::Again => Stop::Again,
     }
 }

@@ -33,11 +33,13 @@ struct Row {
     versioning_mode: String,
     quota_limit: Option<i64>,
     quota_used: i64,
+    quota_reserved: i64,
     is_active: bool,
     allowed_organisations: Vec<String>,
     allowed_apps: Vec<String>,
     max_file_bytes: Option<i64>,
     trash_retention_seconds: Option<i64>,
+    upload_ttl_seconds: Option<i64>,
     created_at: Timestamp,
     updated_at: Timestamp,
 }
@@ -57,6 +59,7 @@ struct Changeable<'v> {
     allowed_apps: &'v [String],
     max_file_bytes: Option<i64>,
     trash_retention_seconds: Option<i64>,
+    upload_ttl_seconds: Option<i64>,
 }
 
 impl<'v> Changeable<'v> {
@@ -74,6 +77,7 @@ impl<'v> Changeable<'v> {
             allowed_apps: &settings.allowed_apps,
             max_file_bytes: number(settings.max_file_bytes)?,
             trash_retention_seconds: number(settings.trash_retention_seconds)?,
+            upload_ttl_seconds: number(settings.upload_ttl_seconds)?,
         })
     }
 }
@@ -98,11 +102,13 @@ impl Row {
             allowed_organisations: self.allowed_organisations,
             allowed_apps: self.allowed_apps,
             trash_retention_seconds: number(self.trash_retention_seconds)?,
+            upload_ttl_seconds: number(self.upload_ttl_seconds)?,
         };
         Ok(Volume {
             id: VolumeId::from(self.id),
             settings,
             quota_used: u64::try_from(self.quota_used).map_err(unreadable)?,
+            quota_reserved: u64::try_from(self.quota_reserved).map_err(unreadable)?,
             created_at: self.created_at,
             updated_at: self.updated_at,
         })

@@ -2,12 +2,23 @@
 
 mod transfer;
 
+use crate::process::run as run_command;
+use crate::setup;
 use crate::workspace::Workspace;
 
 #[derive(clap::Subcommand)]
 pub(crate) enum Bench {
     /// `coffer upload` and `download` of one file against `dd` and `cp` of the same file on the same disk.
     Transfer(transfer::Options),
+    /// An upload by StartUpload and WriteFile, which can be resumed, against one that cannot.
+    Resume {
+        /// Size of the content.
+        #[arg(long, default_value_t = 1024)]
+        size_mib: u32,
+        /// Pairs; the two of a pair run one after the other, and take turns in being first.
+        #[arg(long, default_value_t = 10)]
+        pairs: u32,
+    },
 }
 
 /// # Errors
@@ -15,5 +26,13 @@ pub(crate) enum Bench {
 pub(crate) fn run(workspace: &Workspace, bench: &Bench) -> anyhow::Result<()> {
     match bench {
         Bench::Transfer(options) => transfer::run(workspace, options),
+        Bench::Resume { size_mib, pairs } => {
+            setup::ensure(workspace, &setup::TESTS)?;
+            let mut command = workspace.cargo();
+            command.args(["test", "--release", "-p", "coffer-tests", "--test", "suite", "--", "speed::"]);
+            command.args(["--nocapture", "--test-threads=1"]);
+            command.env("COFFER_SIZE_MIB", size_mib.to_string()).env("COFFER_PAIRS", pairs.to_string());
+            run_command(&mut command)
+        }
     }
 }

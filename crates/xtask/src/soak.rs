@@ -15,15 +15,74 @@ pub(crate) enum Soak {
         #[arg(long, default_value_t = 0x5EED)]
         seed: u64,
     },
+    /// SIGKILL between each two steps of the commit protocol, at each of them so many times.
+    Steps {
+        /// How often at each step.
+        #[arg(long, default_value_t = 20)]
+        kills: u32,
+    },
+    /// Uploads that go on after SIGKILLs of `cofferd` and after cut connections.
+    Resume {
+        /// Size of the file that is uploaded through the kills.
+        #[arg(long, default_value_t = 1_024)]
+        size_mib: u32,
+        /// Connections cut at random offsets.
+        #[arg(long, default_value_t = 100)]
+        cuts: u32,
+        /// Another seed takes other offsets.
+        #[arg(long, default_value_t = 0x5EED)]
+        seed: u64,
+    },
+    /// Clients racing for what is left of quotas.
+    Quota {
+        /// Rounds of 256 clients racing for the last MiB.
+        #[arg(long, default_value_t = 200)]
+        rounds: u32,
+        /// Another seed takes other sizes.
+        #[arg(long, default_value_t = 0x5EED)]
+        seed: u64,
+    },
+    /// Random operations, cuts and restarts, compared with a model after each.
+    Model {
+        /// Sequences of operations.
+        #[arg(long, default_value_t = 200)]
+        cases: u32,
+        /// Another seed takes other operations.
+        #[arg(long, default_value_t = 0x5EED)]
+        seed: u64,
+    },
 }
 
 /// # Errors
 /// When the test fails.
 pub(crate) fn run(workspace: &Workspace, soak: &Soak) -> anyhow::Result<()> {
     setup::ensure(workspace, &setup::TESTS)?;
-    let Soak::Kill { kills, seed } = soak;
+    let (tests, settings): (&str, Vec<(&str, u64)>) = match soak {
+        Soak::Kill { kills, seed } => {
+            ("crash::nothing_acknowledged", vec![("COFFER_KILLS", (*kills).into()), ("COFFER_SEED", *seed)])
+        }
+        Soak::Steps { kills } => ("steps::", vec![("COFFER_KILLS", (*kills).into())]),
+        Soak::Resume { size_mib, cuts, seed } => (
+            "resume::",
+            vec![
+                ("COFFER_RESUME_MIB", (*size_mib).into()),
+                ("COFFER_CUTS", (*cuts).into()),
+                ("COFFER_SEED", *seed),
+            ],
+        ),
+        Soak::Quota { rounds, seed } => {
+            ("quota_races::", vec![("COFFER_ROUNDS", (*rounds).into()), ("COFFER_SEED", *seed)])
+        }
+        Soak::Model { cases, seed } => {
+            ("model::", vec![("COFFER_CASES", (*cases).into()), ("COFFER_SEED", *seed)])
+        }
+    };
     let mut command = workspace.cargo();
-    command.args(["test", "--release", "-p", "coffer-tests", "--test", "suite", "--"]);
-    command.args(["--exact", "crash::nothing_acknowledged_is_lost_and_nothing_is_left_over", "--nocapture"]);
-    run_command(command.env("COFFER_KILLS", kills.to_string()).env("COFFER_SEED", seed.to_string()))
+    command.args(["test", "--release", "-p", "coffer-tests", "--test", "suite", "--", tests]);
+    // One after the other: each has the machine for itself, and its figures stay together.
+    command.args(["--nocapture", "--test-threads=1"]);
+    for (name, value) in settings {
+        command.env(name, value.to_string());
+    }
+    run_command(&mut command)
 }

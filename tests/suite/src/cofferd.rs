@@ -21,6 +21,7 @@ pub struct Cofferd {
     directory: TempDir,
     settings: Vec<(String, String)>,
     environment: Vec<(String, String)>,
+    crash_at: Option<String>,
     process: Option<Running>,
 }
 
@@ -105,13 +106,34 @@ impl Cofferd {
         all.retain(|(key, _)| !settings.iter().any(|(given, _)| given == key));
         // An empty value leaves a setting out.
         all.extend(owned(settings).into_iter().filter(|(_, value)| !value.is_empty()));
-        let mut me =
-            Self { database, directory, settings: all, environment: owned(environment), process: None };
+        let mut me = Self {
+            database,
+            directory,
+            settings: all,
+            environment: owned(environment),
+            crash_at: None,
+            process: None,
+        };
         me.launch().await;
         me
     }
 
+    /// From its next launch on the process kills itself when it passes a step of the commit protocol, `name:passage`; `None`: not any more.
+    pub fn crash_at(&mut self, step: Option<String>) {
+        self.crash_at = step;
+    }
+
+    /// Whether the process has ended by itself.
+    pub fn is_dead(&mut self) -> bool {
+        self.process
+            .as_mut()
+            .is_none_or(|running| running.child.try_wait().expect("the child can be waited for").is_some())
+    }
+
     /// Starts the process again after [`Cofferd::kill`] or [`Cofferd::terminate`].
+    ///
+    /// # Panics
+    /// If it does not start, unless it was meant to [crash](Cofferd::crash_at).
     pub async fn launch(&mut self) {
         assert!(self.process.is_none(), "it runs already");
         let state = self.data_dir().join("cofferd.json");
@@ -122,7 +144,14 @@ impl Cofferd {
             .append(true)
             .open(self.log_file())
             .expect("the log can be written");
-        let mut command = command("cofferd");
+        let mut command = match &self.crash_at {
+            Some(step) => {
+                let mut command = command("cofferd-crashing");
+                command.env("CRASH_AT", step);
+                command
+            }
+            None => command("cofferd"),
+        };
         command.arg("serve").arg("--data-dir").arg(self.data_dir()).args([
             "--grpc-addr",
             "127.0.0.1:0",
@@ -138,6 +167,9 @@ impl Cofferd {
         let since = Instant::now();
         loop {
             if let Some(status) = child.try_wait().expect("the child can be waited for") {
+                if self.crash_at.is_some() {
+                    return;
+                }
                 panic!("cofferd ended with {status}:\n{}", self.log());
             }
             if let Some(state) =
@@ -291,11 +323,17 @@ pub fn command(name: &str) -> Command {
 /// A binary of this workspace, built once per run.
 fn binary(name: &str) -> PathBuf {
     static BUILT: OnceLock<()> = OnceLock::new();
-    BUILT.get_or_init(|| {
+    static CRASHING_BUILT: OnceLock<()> = OnceLock::new();
+    let (built, arguments): (_, &[&str]) = match name {
+        "cofferd-crashing" => (
+            &CRASHING_BUILT,
+            &["-p", "coffer-server", "--features", "crash-points", "--bin", "cofferd-crashing"],
+        ),
+        _ => (&BUILT, &["-p", "coffer-server", "-p", "coffer-client"]),
+    };
+    built.get_or_init(|| {
         let mut build = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-        build
-            .args(["build", "--quiet", "-p", "coffer-server", "-p", "coffer-client"])
-            .current_dir(env!("CARGO_MANIFEST_DIR"));
+        build.args(["build", "--quiet"]).args(arguments).current_dir(env!("CARGO_MANIFEST_DIR"));
         if !cfg!(debug_assertions) {
             build.arg("--release");
         }

@@ -1,5 +1,9 @@
 //! Clients with a token, and what a refusal says.
 
+mod uploads;
+
+pub use uploads::{BidiWriting, Writing, bidi, data, finish, first, of_upload, pieces};
+
 use crate::{Cofferd, Token};
 use coffer_proto::v1::{
     self, audit_service_client::AuditServiceClient, file_service_client::FileServiceClient,
@@ -59,10 +63,25 @@ impl Cofferd {
 
     /// Clients with this text as their token.
     pub async fn clients_with(&self, token: Option<&str>) -> Clients {
-        let channel = self.channel().await;
+        Clients::over(self.channel().await, token)
+    }
+
+    /// A connection of its own.
+    pub async fn channel(&self) -> Channel {
+        endpoint(self.grpc_addr()).connect().await.expect("cofferd listens")
+    }
+}
+
+impl Clients {
+    /// Clients of the service at a `host:port`, which is connected to when it is first called, and again after a connection was lost.
+    pub fn at(addr: &str, token: Option<&str>) -> Self {
+        Self::over(endpoint(addr).connect_lazy(), token)
+    }
+
+    fn over(channel: Channel, token: Option<&str>) -> Self {
         let bearer =
             Bearer(token.map(|token| format!("Bearer {token}").parse().expect("a token is visible ASCII")));
-        Clients {
+        Self {
             files: FileServiceClient::with_interceptor(channel.clone(), bearer.clone()),
             transfers: TransferServiceClient::with_interceptor(channel.clone(), bearer.clone()),
             volumes: VolumeServiceClient::with_interceptor(channel.clone(), bearer.clone()),
@@ -71,14 +90,6 @@ impl Cofferd {
         }
     }
 
-    /// A connection of its own.
-    pub async fn channel(&self) -> Channel {
-        let endpoint = Endpoint::from_shared(format!("http://{}", self.grpc_addr())).expect("an address");
-        endpoint.connect().await.expect("cofferd listens")
-    }
-}
-
-impl Clients {
     /// Uploads `content` in messages of 64 KiB.
     ///
     /// # Errors
@@ -106,23 +117,18 @@ impl Clients {
     }
 }
 
+fn endpoint(addr: &str) -> Endpoint {
+    Endpoint::from_shared(format!("http://{addr}")).expect("an address")
+}
+
+/// Bytes of data in the messages that are made here.
+pub const MESSAGE_BYTES: usize = 64 * 1024;
+
 /// The messages of a one-shot upload.
 pub fn messages(spec: v1::UploadSpec, content: &[u8]) -> Vec<v1::WriteFileRequest> {
-    const MESSAGE_BYTES: usize = 64 * 1024;
-    let mut messages = vec![v1::WriteFileRequest {
-        first_message: Some(v1::write_file_request::FirstMessage::Spec(spec)),
-        ..Default::default()
-    }];
-    messages.extend(content.chunks(MESSAGE_BYTES).enumerate().map(|(n, chunk)| v1::WriteFileRequest {
-        write_offset: (n * MESSAGE_BYTES) as i64,
-        data: Some(v1::ChecksummedData { content: chunk.to_vec().into(), crc32c: None }),
-        ..Default::default()
-    }));
-    messages.push(v1::WriteFileRequest {
-        write_offset: content.len() as i64,
-        finish: true,
-        ..Default::default()
-    });
+    let mut messages = vec![first(spec)];
+    messages.extend(pieces(content, 0..content.len()));
+    messages.push(finish(content.len() as i64));
     messages
 }
 

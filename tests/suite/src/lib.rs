@@ -2,8 +2,10 @@
 
 pub mod cofferd;
 pub mod database;
+pub mod dice;
 pub mod grpc;
 pub mod missing;
+pub mod proxy;
 
 pub use cofferd::{Cofferd, Token};
 pub use database::TestDatabase;

@@ -18,15 +18,29 @@ mod interop;
 mod library;
 #[path = "suite/life.rs"]
 mod life;
+#[path = "suite/model.rs"]
+mod model;
+#[path = "suite/quota_races.rs"]
+mod quota_races;
 #[path = "suite/quotas.rs"]
 mod quotas;
+#[path = "suite/resume.rs"]
+mod resume;
+#[path = "suite/retries.rs"]
+mod retries;
 #[path = "suite/rights.rs"]
 mod rights;
+#[path = "suite/speed.rs"]
+mod speed;
+#[path = "suite/steps.rs"]
+mod steps;
 #[path = "suite/telemetry.rs"]
 mod telemetry;
 #[path = "suite/tokens.rs"]
 mod tokens;
 #[path = "suite/transfers.rs"]
 mod transfers;
+#[path = "suite/uploads.rs"]
+mod uploads;
 #[path = "suite/volumes.rs"]
 mod volumes;

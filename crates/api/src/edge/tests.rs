@@ -37,13 +37,13 @@ fn trailers(code: &str) -> Result<Frame<Bytes>, Infallible> {
 
 async fn through<F, Fut>(request: Request<Empty<Bytes>>, answer: F) -> Response<EdgeBody<Frames>>
 where
-    F: Fn(Request<Empty<Bytes>>) -> Fut,
+    F: Fn(Request<RequestBody<Empty<Bytes>>>) -> Fut,
     Fut: Future<Output = Result<Response<Frames>, Infallible>> + Send + 'static,
 {
     EdgeLayer::new().layer(service_fn(answer)).oneshot(request).await.unwrap()
 }
 
-async fn ok(_: Request<Empty<Bytes>>) -> Result<Response<Frames>, Infallible> {
+async fn ok(_: Request<RequestBody<Empty<Bytes>>>) -> Result<Response<Frames>, Infallible> {
     let (sender, body) = frames();
     sender.send(trailers("0")).unwrap();
     Ok(Response::new(body))
@@ -95,6 +95,32 @@ async fn the_deadline_ends_an_rpc_that_has_not_answered() {
     let status = status_of(answer.headers());
     assert_eq!(status.code() as i32, 4);
     assert_eq!(status.get_details_error_info().unwrap().reason, "DEADLINE_EXCEEDED");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_outlives_its_rpc_can_know_the_deadline() {
+    let seen = Mutex::new(None);
+    let begun = Instant::now();
+    through(grpc(&[("grpc-timeout", "2S")]), |request| {
+        *seen.lock().unwrap() = request.extensions().get().map(|Deadline(at)| *at);
+        ok(request)
+    })
+    .await;
+    assert_eq!(seen.into_inner().unwrap(), Some(begun + Duration::from_secs(2)));
+}
+
+#[tokio::test]
+async fn a_request_that_breaks_off_has_not_ended() {
+    let broken = StreamBody::new(tokio_stream::iter([
+        Ok(Frame::data(Bytes::from_static(b"first"))),
+        Err(Status::cancelled("h2 protocol error")),
+    ]));
+    // As tonic puts it before a handler.
+    let mut body = tonic::body::Body::new(RequestBody(broken));
+    assert_eq!(body.frame().await.unwrap().unwrap().into_data().unwrap(), "first");
+    let status = body.frame().await.unwrap().unwrap_err();
+    assert!(Gone::caused(&status) && status.code() as i32 != 1, "{status:?}");
+    assert!(!Gone::caused(&Status::internal("not a message")));
 }
 
 #[tokio::test(start_paused = true)]

@@ -43,12 +43,14 @@ fn every_error() -> Vec<(Error, Code)> {
         (Error::Conflict(Conflict::Etag), Code::Aborted),
         (Error::Conflict(Conflict::InFlight), Code::Aborted),
         (Error::Conflict(Conflict::Fenced), Code::Aborted),
+        (Error::Conflict(Conflict::TakenOver), Code::Aborted),
         (Error::State(State::VolumeInactive), Code::FailedPrecondition),
         (Error::State(State::VolumeNotEmpty), Code::FailedPrecondition),
         (Error::State(State::VolumeConflict("overlaps another volume")), Code::FailedPrecondition),
         (Error::State(State::LocalPath("is not a directory")), Code::FailedPrecondition),
         (Error::State(State::FileStatus("archived")), Code::FailedPrecondition),
         (Error::State(State::InUse("a volume stands on it")), Code::FailedPrecondition),
+        (Error::State(State::UploadEnded("expired")), Code::FailedPrecondition),
         (Error::QuotaExceeded(vec![exhausted()]), Code::ResourceExhausted),
         (Error::FileTooLarge { limit: 10 }, Code::ResourceExhausted),
         (Error::VolumeFull, Code::ResourceExhausted),
@@ -129,11 +131,28 @@ fn what_may_go_through_later_says_when() {
 
 #[test]
 fn exhausted_quotas_are_told_with_their_numbers() {
-    let details = status(&Error::QuotaExceeded(vec![exhausted()])).get_error_details();
-    let violation = &details.quota_failure().expect("a QuotaFailure").violations[0];
-    assert_eq!(violation.subject, "organisation:clinic");
-    assert_eq!(violation.description, "bytes: limit 10, used 8, reserved 1, requested 5");
-    assert_eq!(violation.quota_value, 10);
+    let dimension = |dimension| Exhausted { dimension, ..exhausted() };
+    let error = [Dimension::Bytes, Dimension::Files, Dimension::FileSize].map(dimension);
+    let details = status(&Error::QuotaExceeded(error.into())).get_error_details();
+    let violations = &details.quota_failure().expect("a QuotaFailure").violations;
+    for (violation, metric) in violations.iter().zip(["bytes", "files", "bytes of a single file"]) {
+        assert_eq!(violation.subject, "organisation:clinic");
+        let numbers = "limit 10, used 8, reserved 1, requested 5";
+        assert_eq!(violation.description, format!("{metric}: {numbers}"));
+        assert_eq!(violation.quota_value, 10);
+    }
+    assert_eq!(violations.len(), 3);
+}
+
+#[test]
+fn an_upload_that_is_over_is_told_as_a_failed_precondition() {
+    let id = UploadId::new();
+    let details =
+        status_of_upload(&Error::State(State::UploadEnded("expired")), Some(id)).get_error_details();
+    assert_eq!(details.error_info().unwrap().metadata["upload_id"], id.to_string());
+    let violation = &details.precondition_failure().expect("a PreconditionFailure").violations[0];
+    assert_eq!((violation.r#type.as_str(), violation.subject.as_str()), ("UPLOAD_ENDED", "upload"));
+    assert_eq!(violation.description, "the upload is expired");
 }
 
 #[test]

@@ -1,15 +1,17 @@
 //! Transfers between the wire and the domain.
 
 use crate::{
-    fields::{Fields, non_empty},
+    fields::{Fields, non_empty, to_i64, to_text, to_time},
     files::to_domain_classification,
 };
 use coffer_domain::{
     file::Changes,
+    quota::Hold,
     request::Request,
     service::{ReadSpec, UploadSpec},
+    upload::{Filter, State, Upload},
 };
-use coffer_proto::v1::{self, ReadFileRequest};
+use coffer_proto::v1::{self, ListUploadsRequest, ReadFileRequest, UploadState};
 
 /// What is to be stored. `request`: what was read from the spec's `request_id`.
 pub(super) fn upload_spec(
@@ -79,6 +81,67 @@ pub(super) fn upload_spec(
         change_description,
         request: request?,
     })
+}
+
+pub(super) fn upload_filter(message: ListUploadsRequest, fields: &mut Fields) -> Option<Filter> {
+    let ListUploadsRequest { page_size: _, page_token: _, state, path, own_only: _ } = message;
+    let state = fields.optional_enum("state", state, |state| match state {
+        UploadState::Unspecified => None,
+        UploadState::Open => Some(State::Open),
+        UploadState::Finishing => Some(State::Finishing),
+        UploadState::Committed => Some(State::Committed),
+        UploadState::Aborted => Some(State::Aborted),
+        UploadState::Expired => Some(State::Expired),
+    });
+    let path = fields.path_prefix("path", path);
+    Some(Filter { state: state?, path: non_empty(path?) })
+}
+
+pub(super) fn to_upload(upload: Upload) -> v1::Upload {
+    let Upload {
+        id,
+        state,
+        epoch: _,
+        volume,
+        key: _,
+        version: _,
+        file,
+        payer: _,
+        scope: _,
+        request: _,
+        spec,
+        declared_size,
+        persisted_size,
+        state_at_persisted: _,
+        held: Hold { bytes, files: _ },
+        created_at,
+        updated_at,
+        expires_at,
+    } = upload;
+    let said = |pointer: &str| {
+        spec.pointer(pointer).and_then(serde_json::Value::as_str).unwrap_or_default().to_owned()
+    };
+    v1::Upload {
+        id: id.to_string(),
+        state: match state {
+            State::Open => UploadState::Open,
+            State::Finishing => UploadState::Finishing,
+            State::Committed => UploadState::Committed,
+            State::Aborted => UploadState::Aborted,
+            State::Expired => UploadState::Expired,
+        }
+        .into(),
+        volume_id: volume.to_string(),
+        path: said("/path"),
+        filename: said("/changes/filename"),
+        file_id: to_text(file),
+        size_bytes: declared_size.map(to_i64),
+        persisted_size: to_i64(persisted_size),
+        reserved_bytes: to_i64(bytes),
+        create_time: Some(to_time(created_at)),
+        update_time: Some(to_time(updated_at)),
+        expire_time: (state == State::Open).then(|| to_time(expires_at)),
+    }
 }
 
 pub(super) fn read_spec(message: ReadFileRequest, fields: &mut Fields) -> Option<ReadSpec> {

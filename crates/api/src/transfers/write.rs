@@ -1,35 +1,43 @@
-//! `WriteFile`: from the stream's messages to an upload.
+//! `WriteFile` and `BidiWriteFile`: from a stream's messages to an upload.
 //!
 //! The upload is committed when the stream has ended after the message with `finish`, which in every gRPC library is one step for the
 //! client. So what follows `finish` is refused rather than ignored, and a client that is still sending has not been answered yet.
 
+mod answers;
 mod messages;
+mod receive;
 
-use super::{WRITE_FILE, convert};
+pub(super) use answers::Answers;
+
+use super::convert;
 use crate::{
     Api, Received,
     fields::{Fields, to_i64},
     files::to_file,
-    request_id,
-    status::status,
+    metadata::Deadline,
+    refuse, request_id,
+    status::{status, status_of_upload},
 };
+use answers::Begun;
 use coffer_domain::{
     Error,
     caller::{Caller, FileAccess, Principal},
     file::Sha256Sum,
+    id::UploadId,
     operation::OperationKind,
-    service::Upload,
+    request::UPLOAD_METHOD,
+    service::{UploadSpec, Writing},
 };
-use coffer_proto::v1::{
-    ChecksummedData, UploadSpec, WriteFileRequest, WriteFileResponse, write_file_request::FirstMessage,
-};
-use messages::{Messages, Stop};
-use tonic::{Status, Streaming};
+use coffer_proto::v1::{BidiWriteFileRequest, ChecksummedData, WriteFileRequest, WriteFileResponse};
+use messages::{First, Message, Messages, Stop};
+use receive::Handler;
+use std::sync::Arc;
+use tokio::sync::oneshot;
+use tokio_util::sync::{CancellationToken, DropGuard};
+use tonic::{Request, Status, Streaming};
+use tracing::Instrument as _;
 
-/// Most messages in a row that bring nothing.
-const MAX_EMPTY_MESSAGES: u32 = 1_024;
-
-/// The parts of a message beside its spec, checked.
+/// The parts of a message beside what only the first has, checked.
 #[derive(Debug, PartialEq)]
 struct Part {
     data: Option<(u64, ChecksummedData)>,
@@ -37,35 +45,110 @@ struct Part {
     finish: Option<Option<Sha256Sum>>,
 }
 
-pub(super) async fn write(
-    api: &Api,
+/// What a stream writes.
+#[derive(Debug)]
+enum Target {
+    New(Box<UploadSpec>),
+    Started(UploadId),
+}
+
+/// A stream that is about to be received.
+struct Stream {
     principal: Principal,
-    received: Received<Streaming<WriteFileRequest>>,
+    caller: Caller,
+    fields: Fields,
+    messages: Messages,
+    handler: Handler,
+}
+
+/// `WriteFile`: one answer when all is done.
+pub(super) async fn write(
+    api: Arc<Api>,
+    request: Request<Streaming<WriteFileRequest>>,
 ) -> Result<WriteFileResponse, Status> {
-    let Received { caller, mut fields, message: stream } = received;
-    let mut messages = Messages::new(stream, api.coffer.stall_timeout(), principal.expires_at);
-    let first = match messages.next().await {
-        Ok(Some(first)) => first,
-        Ok(None) => {
-            return Err(
-                refused(api, &caller, Error::invalid("spec", "the stream ended without a message")).await
-            );
+    let (stream, _guard) = Stream::of(&api, request)?;
+    tokio::spawn(stream.receive(api, None).in_current_span()).await.unwrap_or_else(lost)
+}
+
+/// `BidiWriteFile`: answers on the way.
+pub(super) fn bidi_write(
+    api: Arc<Api>,
+    request: Request<Streaming<BidiWriteFileRequest>>,
+) -> Result<Answers, Status> {
+    let (stream, guard) = Stream::of(&api, request)?;
+    let (report, begun) = oneshot::channel();
+    let work = tokio::spawn(stream.receive(api, Some(report)).in_current_span());
+    Ok(answers::answers(begun, work, guard))
+}
+
+/// For a task that ended without an outcome.
+fn lost<T>(error: tokio::task::JoinError) -> Result<T, Status> {
+    Err(status(&Error::internal("receive an upload", error)))
+}
+
+impl Stream {
+    /// With the guard that its handler keeps: dropped, it tells that nobody waits for the answer any more.
+    fn of<M>(api: &Api, request: Request<Streaming<M>>) -> Result<(Self, DropGuard), Status>
+    where
+        M: Send + 'static,
+        Message: From<M>,
+    {
+        let deadline = request.extensions().get().map(|Deadline(at)| *at);
+        let (principal, Received { caller, fields, message: stream }) = api.receive_known(request)?;
+        let messages = Messages::new(stream, api.coffer.stall_timeout(), principal.expires_at);
+        let left = CancellationToken::new();
+        let guard = left.clone().drop_guard();
+        Ok((Self { principal, caller, fields, messages, handler: Handler { left, deadline } }, guard))
+    }
+
+    /// Receives the stream to its end. What follows the first message goes on without its handler, and drain waits for it.
+    async fn receive(
+        self,
+        api: Arc<Api>,
+        report: Option<oneshot::Sender<Begun>>,
+    ) -> Result<WriteFileResponse, Status> {
+        let Self { principal, caller, mut fields, mut messages, handler } = self;
+        let first = tokio::select! {
+            biased;
+            first = messages.next() => first,
+            why = handler.left() => Err(why.into()),
+        };
+        let first = match first {
+            Ok(Some(first)) => first,
+            Ok(None) => {
+                let error = Error::invalid("spec", "the stream ended without a message");
+                return Err(refused(&api, &caller, error).await);
+            }
+            Err(Stop::Refused(error @ (Error::ClientLeft | Error::DeadlineExceeded))) => {
+                return Err(status(&error));
+            }
+            Err(Stop::Refused(error)) => return Err(refused(&api, &caller, error).await),
+            Err(Stop::Unreadable(status)) => return Err(status),
+        };
+        let (target, part) = first_message(first, &principal, &mut fields);
+        let (target, part) = api.checked(&caller, OperationKind::Upload, fields, target.zip(part)).await?;
+        let coffer = api.coffer.clone();
+        let work = async move {
+            let writing = begin(&api, caller, target).await?;
+            if let Some(report) = report {
+                // Nobody listens any more where the client has left.
+                let _ = report.send(Begun { id: writing.id(), persisted: writing.persisted() });
+            }
+            receive::receive(writing, messages, part, handler).await
+        };
+        let file = coffer.outlive(work).await.map_err(refuse)??;
+        let persisted_size = to_i64(file.content.size);
+        Ok(WriteFileResponse { file: Some(to_file(file, FileAccess::Own)), persisted_size })
+    }
+}
+
+async fn begin(api: &Api, caller: Caller, target: Target) -> Result<Writing, Status> {
+    match target {
+        Target::New(spec) => api.coffer.begin_upload(caller, *spec).await.map_err(refuse),
+        Target::Started(id) => {
+            let begun = api.coffer.continue_upload(caller, id).await;
+            begun.map_err(|error| status_of_upload(&error, Some(id)))
         }
-        Err(Stop::Refused(error)) => return Err(refused(api, &caller, error).await),
-        Err(Stop::Broken(status)) => return Err(status),
-    };
-    let (spec, part) = first_message(first, &principal, &mut fields);
-    let (spec, part) = api.checked(&caller, OperationKind::Upload, fields, spec.zip(part)).await?;
-    let mut upload = api.coffer.begin_upload(caller, spec).await.map_err(crate::refuse)?;
-    match receive(&mut upload, &mut messages, part).await {
-        Ok(sha256) => {
-            let file = upload.finish(sha256).await.map_err(crate::refuse)?;
-            let persisted_size = to_i64(file.content.size);
-            Ok(WriteFileResponse { file: Some(to_file(file, FileAccess::Own)), persisted_size })
-        }
-        Err(Stop::Refused(error)) => Err(status(&upload.refuse(error).await)),
-        // The upload is dropped, which aborts it: the client left, or what it sent was no message.
-        Err(Stop::Broken(status)) => Err(status),
     }
 }
 
@@ -73,68 +156,32 @@ async fn refused(api: &Api, caller: &Caller, error: Error) -> Status {
     status(&api.coffer.refused(caller, OperationKind::Upload, error).await)
 }
 
-/// Takes messages up to the end of the stream; answers the checksum that came with `finish`.
-async fn receive(
-    upload: &mut Upload,
-    messages: &mut Messages<Streaming<WriteFileRequest>>,
-    first: Part,
-) -> Result<Option<Sha256Sum>, Stop> {
-    let (mut part, mut empty) = (first, 0);
-    loop {
-        let Part { data, finish } = part;
-        let is_empty = data.as_ref().is_none_or(|(_, data)| data.content.is_empty());
-        empty = if is_empty { empty + 1 } else { 0 };
-        if empty > MAX_EMPTY_MESSAGES {
-            return Err(Error::invalid(
-                "data",
-                format!("more than {MAX_EMPTY_MESSAGES} messages in a row have no data"),
-            )
-            .into());
-        }
-        if let Some((offset, ChecksummedData { content, crc32c })) = data {
-            upload.write(offset, content, crc32c).await?;
-        }
-        let next = messages.next().await?;
-        part = match (finish, next) {
-            (Some(sha256), None) => return Ok(sha256),
-            (Some(_), Some(_)) => {
-                return Err(
-                    Error::invalid("finish", "must be in the last message, and a message followed").into()
-                );
-            }
-            (None, None) => {
-                return Err(Error::invalid(
-                    "finish",
-                    "must be set in the last message; the stream ended without",
-                )
-                .into());
-            }
-            (None, Some(message)) => later_message(message)?,
-        };
-    }
-}
-
 fn first_message(
-    message: WriteFileRequest,
+    message: Message,
     principal: &Principal,
     fields: &mut Fields,
-) -> (Option<coffer_domain::service::UploadSpec>, Option<Part>) {
-    let WriteFileRequest { first_message, write_offset, data, finish, sha256 } = message;
-    let spec = match first_message {
-        Some(FirstMessage::Spec(spec)) => {
-            let request = request_id(fields, principal, WRITE_FILE, &spec.request_id, &spec);
-            convert::upload_spec(spec, request, fields)
+) -> (Option<Target>, Option<Part>) {
+    let Message { first, write_offset, data, finish, sha256 } = message;
+    let target = match first {
+        Some(First::Spec(spec)) => {
+            let request = request_id(fields, principal, UPLOAD_METHOD, &spec.request_id, &*spec);
+            convert::upload_spec(*spec, request, fields).map(|spec| Target::New(Box::new(spec)))
         }
-        None => fields.take("spec", Err::<_, &str>("must be in the first message")),
+        Some(First::Upload(id)) => fields.id("upload_id", &id).map(Target::Started),
+        None => fields.take("spec", Err("the first message must have spec or upload_id")),
     };
-    (spec, part(write_offset, data, finish, &sha256, fields))
+    (target, part(write_offset, data, finish, &sha256, fields))
 }
 
-fn later_message(message: WriteFileRequest) -> Result<Part, Error> {
+fn later_message(message: Message) -> Result<Part, Error> {
     let mut fields = Fields::default();
-    let WriteFileRequest { first_message, write_offset, data, finish, sha256 } = message;
-    if let Some(FirstMessage::Spec(UploadSpec { .. })) = first_message {
-        fields.refuse("spec", "must be in the first message only");
+    let Message { first, write_offset, data, finish, sha256 } = message;
+    if let Some(first) = first {
+        let field = match first {
+            First::Spec(_) => "spec",
+            First::Upload(_) => "upload_id",
+        };
+        fields.refuse(field, "must be in the first message only");
     }
     let part = part(write_offset, data, finish, &sha256, &mut fields);
     fields.finish(part)
@@ -148,6 +195,10 @@ fn part(
     fields: &mut Fields,
 ) -> Option<Part> {
     let offset = fields.count("write_offset", write_offset);
+    let length = data.as_ref().map_or(0, |data| data.content.len() as u64);
+    if offset.and_then(|offset| offset.checked_add(length)).is_some_and(|end| i64::try_from(end).is_err()) {
+        fields.refuse("write_offset", "must leave the end of data below 2^63");
+    }
     let sha256 = fields.optional_sha256("sha256", sha256)?;
     if sha256.is_some() && !finish {
         fields.refuse("sha256", "goes with finish only; before, it belongs into spec");

@@ -6,14 +6,16 @@ use coffer_domain::{
     driver::Capabilities,
     id::{LocalPathId, VolumeId},
     path::PathRules,
-    service::{Check, CheckStep},
+    service::{Check, CheckStep, Difference, DifferenceKind, VolumeReport},
     volume::{Backend, Changes, LocalPath, Settings, Strategy, Versioning, Volume},
 };
-use coffer_proto::v1::{self, CheckVolumeResponse, LocalBackend, UpdateVolumeRequest};
+use coffer_proto::v1::{
+    self, CheckVolumeResponse, LocalBackend, ReconcileVolumeResponse, UpdateVolumeRequest,
+};
 use std::time::Duration;
 
 /// What UpdateVolume can change.
-const CHANGEABLE: [&str; 11] = [
+const CHANGEABLE: [&str; 12] = [
     "name",
     "versioning_mode",
     "enforce_hierarchy",
@@ -25,6 +27,7 @@ const CHANGEABLE: [&str; 11] = [
     "allowed_organisations",
     "allowed_apps",
     "trash_retention",
+    "upload_ttl",
 ];
 
 /// How much of a volume a caller may see.
@@ -63,6 +66,8 @@ pub(super) fn settings(volume: Option<v1::Volume>, fields: &mut Fields) -> Optio
         trash_retention,
         create_time: _,
         update_time: _,
+        upload_ttl,
+        quota_reserved_bytes: _,
     } = volume;
     let backend = match backend {
         Some(v1::volume::Backend::Local(LocalBackend { local_path_id })) => fields
@@ -78,7 +83,8 @@ pub(super) fn settings(volume: Option<v1::Volume>, fields: &mut Fields) -> Optio
     let versioning = versioning(versioning_mode, fields);
     let quota_limit = fields.optional_count("volume.quota_limit_bytes", quota_limit_bytes);
     let max_file_bytes = fields.optional_count("volume.max_file_bytes", max_file_bytes);
-    let trash_retention_seconds = seconds(trash_retention, fields);
+    let trash_retention_seconds = seconds("volume.trash_retention", trash_retention, fields);
+    let upload_ttl_seconds = seconds("volume.upload_ttl", upload_ttl, fields);
     let rules = PathRules::default();
     let settings = Settings {
         name,
@@ -96,6 +102,7 @@ pub(super) fn settings(volume: Option<v1::Volume>, fields: &mut Fields) -> Optio
         allowed_organisations,
         allowed_apps,
         trash_retention_seconds: trash_retention_seconds?,
+        upload_ttl_seconds: upload_ttl_seconds?,
     };
     Some(settings)
 }
@@ -129,6 +136,8 @@ fn changes(volume: v1::Volume, mask: &[String], fields: &mut Fields) -> Option<C
         trash_retention,
         create_time: _,
         update_time: _,
+        upload_ttl,
+        quota_reserved_bytes: _,
     } = volume;
     let is_named = |field: &str| mask.iter().any(|named| named == field);
     let must_be_set = |field: &str, is_set: bool, fields: &mut Fields| {
@@ -145,7 +154,9 @@ fn changes(volume: v1::Volume, mask: &[String], fields: &mut Fields) -> Option<C
         .then(|| fields.optional_count("volume.quota_limit_bytes", quota_limit_bytes));
     let max_file_bytes =
         is_named("max_file_bytes").then(|| fields.optional_count("volume.max_file_bytes", max_file_bytes));
-    let retention = is_named("trash_retention").then(|| seconds(trash_retention, fields));
+    let retention =
+        is_named("trash_retention").then(|| seconds("volume.trash_retention", trash_retention, fields));
+    let upload_ttl = is_named("upload_ttl").then(|| seconds("volume.upload_ttl", upload_ttl, fields));
     Some(Changes {
         name: is_named("name").then_some(name),
         versioning: versioning?,
@@ -158,6 +169,7 @@ fn changes(volume: v1::Volume, mask: &[String], fields: &mut Fields) -> Option<C
         allowed_organisations: is_named("allowed_organisations").then_some(allowed_organisations),
         allowed_apps: is_named("allowed_apps").then_some(allowed_apps),
         trash_retention_seconds: all_or_none(retention)?,
+        upload_ttl_seconds: all_or_none(upload_ttl)?,
     })
 }
 
@@ -169,10 +181,10 @@ fn versioning(mode: i32, fields: &mut Fields) -> Option<Option<Versioning>> {
     })
 }
 
-fn seconds(duration: Option<prost_types::Duration>, fields: &mut Fields) -> Option<Option<u64>> {
+fn seconds(field: &str, duration: Option<prost_types::Duration>, fields: &mut Fields) -> Option<Option<u64>> {
     let Some(prost_types::Duration { seconds, nanos }) = duration else { return Some(None) };
     let whole = u64::try_from(seconds).ok().filter(|_| nanos == 0);
-    fields.take("volume.trash_retention", whole.map(Some).ok_or("must be whole seconds, not negative"))
+    fields.take(field, whole.map(Some).ok_or("must be whole seconds, not negative"))
 }
 
 pub(super) fn to_volume(volume: Volume, view: View) -> v1::Volume {
@@ -183,6 +195,7 @@ pub(super) fn to_volume(volume: Volume, view: View) -> v1::Volume {
             backend: None,
             quota_limit_bytes: None,
             quota_used_bytes: 0,
+            quota_reserved_bytes: 0,
             allowed_organisations: Vec::new(),
             allowed_apps: Vec::new(),
             ..whole
@@ -191,7 +204,7 @@ pub(super) fn to_volume(volume: Volume, view: View) -> v1::Volume {
 }
 
 fn to_whole_volume(volume: Volume) -> v1::Volume {
-    let Volume { id, settings, quota_used, created_at, updated_at } = volume;
+    let Volume { id, settings, quota_used, quota_reserved, created_at, updated_at } = volume;
     let Settings {
         name,
         backend,
@@ -205,7 +218,9 @@ fn to_whole_volume(volume: Volume) -> v1::Volume {
         allowed_organisations,
         allowed_apps,
         trash_retention_seconds,
+        upload_ttl_seconds,
     } = settings;
+    let duration = |seconds| prost_types::Duration { seconds: to_i64(seconds), nanos: 0 };
     v1::Volume {
         id: id.to_string(),
         name,
@@ -232,10 +247,11 @@ fn to_whole_volume(volume: Volume) -> v1::Volume {
         is_active: Some(is_active),
         allowed_organisations,
         allowed_apps,
-        trash_retention: trash_retention_seconds
-            .map(|seconds| prost_types::Duration { seconds: to_i64(seconds), nanos: 0 }),
+        trash_retention: trash_retention_seconds.map(duration),
         create_time: Some(to_time(created_at)),
         update_time: Some(to_time(updated_at)),
+        upload_ttl: upload_ttl_seconds.map(duration),
+        quota_reserved_bytes: to_i64(quota_reserved),
     }
 }
 
@@ -277,6 +293,41 @@ fn to_capabilities(capabilities: Capabilities) -> v1::DriverCapabilities {
         list,
         copy,
         rename,
+    }
+}
+
+pub(super) fn to_reconciled(report: VolumeReport) -> ReconcileVolumeResponse {
+    let VolumeReport {
+        objects_compared,
+        orphans_removed,
+        orphans_left,
+        objects_missing,
+        staged_removed,
+        staged_left,
+        differences,
+    } = report;
+    ReconcileVolumeResponse {
+        objects_compared: to_i64(objects_compared),
+        orphans_removed: to_i64(orphans_removed),
+        orphans_left: to_i64(orphans_left),
+        objects_missing: to_i64(objects_missing),
+        staged_removed: to_i64(staged_removed),
+        staged_left: to_i64(staged_left),
+        differences: differences.into_iter().map(to_difference).collect(),
+    }
+}
+
+fn to_difference(difference: Difference) -> v1::Difference {
+    let Difference { kind, key } = difference;
+    v1::Difference {
+        kind: match kind {
+            DifferenceKind::Orphan => v1::difference::Kind::Orphan,
+            DifferenceKind::OrphanLeft => v1::difference::Kind::OrphanLeft,
+            DifferenceKind::Missing => v1::difference::Kind::Missing,
+            DifferenceKind::Staged => v1::difference::Kind::Staged,
+        }
+        .into(),
+        key,
     }
 }
 

@@ -13,32 +13,38 @@ const SIZED: &str =
 const UNSIZED: &str = "{msg} {spinner} {binary_bytes}  {binary_bytes_per_sec}  {elapsed}";
 
 /// Shows how a transfer gets on; vanishes when dropped.
-pub(super) struct Bar(ProgressBar);
+pub(super) struct Bar {
+    bar: ProgressBar,
+    name: String,
+}
 
 impl Bar {
-    pub(super) fn new(message: String) -> Self {
+    pub(super) fn new(name: String) -> Self {
         // Draws nothing where stderr is no terminal.
         let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr_with_hz(REFRESH_HZ));
         bar.set_style(style(UNSIZED));
-        bar.set_message(message);
+        bar.set_message(name.clone());
         bar.enable_steady_tick(TICK);
-        Self(bar)
+        Self { bar, name }
     }
 
     pub(super) fn update(&self, progress: Progress) {
-        if self.0.length() != progress.total_bytes
+        if progress.attempts > 1 {
+            self.bar.set_message(format!("{} (attempt {})", self.name, progress.attempts));
+        }
+        if self.bar.length() != progress.total_bytes
             && let Some(total_bytes) = progress.total_bytes
         {
-            self.0.set_length(total_bytes);
-            self.0.set_style(style(SIZED));
+            self.bar.set_length(total_bytes);
+            self.bar.set_style(style(SIZED));
         }
-        self.0.set_position(progress.done_bytes);
+        self.bar.set_position(progress.done_bytes);
     }
 }
 
 impl Drop for Bar {
     fn drop(&mut self) {
-        self.0.finish_and_clear();
+        self.bar.finish_and_clear();
     }
 }
 
@@ -54,9 +60,11 @@ mod tests {
     fn the_bar_follows_the_transfer() {
         style(SIZED);
         let bar = Bar::new("a.txt".to_owned());
-        bar.update(Progress { done_bytes: 3, total_bytes: None });
-        assert_eq!((bar.0.position(), bar.0.length()), (3, None));
-        bar.update(Progress { done_bytes: 5, total_bytes: Some(10) });
-        assert_eq!((bar.0.position(), bar.0.length()), (5, Some(10)));
+        bar.update(Progress { done_bytes: 3, total_bytes: None, attempts: 1 });
+        assert_eq!((bar.bar.position(), bar.bar.length()), (3, None));
+        assert_eq!(bar.bar.message(), "a.txt");
+        bar.update(Progress { done_bytes: 5, total_bytes: Some(10), attempts: 2 });
+        assert_eq!((bar.bar.position(), bar.bar.length()), (5, Some(10)));
+        assert_eq!(bar.bar.message(), "a.txt (attempt 2)");
     }
 }

@@ -1,6 +1,7 @@
 //! How the command ends: one table from errors to exit codes.
 
 use coffer_client::{Code, Error, Refusal, v1::ErrorReason};
+use indicatif::BinaryBytes;
 use std::{io, process::ExitCode};
 
 /// The exit codes. `exit_codes.txt` explains them to the reader of `--help`.
@@ -38,9 +39,10 @@ impl Exit {
     pub(super) fn of(error: &Error) -> Self {
         match error {
             Error::Refused(refusal) => Self::of_refusal(refusal),
+            Error::Unfinished { error, .. } => Self::of(error),
             Error::Connect { .. } | Error::Lost(_) | Error::TimedOut { .. } => Self::Unavailable,
             Error::InvalidOption { .. } | Error::Destination(_) => Self::Usage,
-            Error::Exists(_) | Error::Busy(_) => Self::Conflict,
+            Error::Exists(_) | Error::Busy(_) | Error::VersionGone { .. } => Self::Conflict,
             Error::Corrupted(_) => Self::Corrupted,
             Error::Io { .. } | Error::SourceChanged { .. } | Error::Protocol(_) => Self::Other,
             // The enum may grow.
@@ -83,6 +85,12 @@ impl From<Exit> for ExitCode {
 #[derive(Debug)]
 pub(super) enum Failure {
     Client(Error),
+    /// An upload can go on with this command.
+    Unfinished {
+        error: Error,
+        persisted_bytes: u64,
+        command: String,
+    },
     Usage(String),
     Other(String),
     /// Standard output did not take what was to be printed.
@@ -94,7 +102,7 @@ pub(super) enum Failure {
 impl Failure {
     pub(super) fn exit(&self) -> Exit {
         match self {
-            Self::Client(error) => Exit::of(error),
+            Self::Client(error) | Self::Unfinished { error, .. } => Exit::of(error),
             Self::Usage(_) => Exit::Usage,
             Self::Other(_) => Exit::Other,
             // The reader has seen enough, as in `coffer ls | head`.
@@ -108,6 +116,10 @@ impl Failure {
     pub(super) fn message(&self) -> Option<String> {
         match self {
             Self::Client(error) => Some(error.to_string()),
+            Self::Unfinished { error, persisted_bytes, command } => {
+                let stored = BinaryBytes(*persisted_bytes);
+                Some(format!("{error}; {stored} of it are stored, to go on: {command}"))
+            }
             Self::Usage(text) | Self::Other(text) => Some(text.clone()),
             Self::Print(error) if error.kind() == io::ErrorKind::BrokenPipe => None,
             Self::Print(error) => Some(format!("cannot print: {error}")),
@@ -186,8 +198,31 @@ mod tests {
         assert_eq!(Exit::of(&Error::Exists("x".into())), Exit::Conflict);
         let short = Corruption::Short { expected_bytes: 2, received_bytes: 1 };
         assert_eq!(Exit::of(&Error::Corrupted(short)), Exit::Corrupted);
+        assert_eq!(Exit::of(&Error::VersionGone { version: 1, received_bytes: 0 }), Exit::Conflict);
         let missing = Error::Io { what: String::new(), error: io::ErrorKind::NotFound.into() };
         assert_eq!(Exit::of(&missing), Exit::Other);
+    }
+
+    #[test]
+    fn an_unfinished_upload_ends_as_its_cause_and_names_the_way_on() {
+        let unfinished = |error| {
+            let (upload_id, persisted_bytes) = ("u".to_owned(), 2048);
+            Error::Unfinished { upload_id, persisted_bytes, error: Box::new(error) }
+        };
+        assert_eq!(Exit::of(&unfinished(Error::Lost(String::new()))), Exit::Unavailable);
+        let expired = refused(Code::Unauthenticated, Some(ErrorReason::TokenExpired));
+        assert_eq!(Exit::of(&unfinished(expired)), Exit::Denied);
+        let failure = Failure::Unfinished {
+            error: Error::Lost("reset".to_owned()),
+            persisted_bytes: 2048,
+            command: "coffer upload --resume a".to_owned(),
+        };
+        assert_eq!(failure.exit(), Exit::Unavailable);
+        let message = failure.message().unwrap();
+        assert!(
+            message.ends_with("reset; 2.00 KiB of it are stored, to go on: coffer upload --resume a"),
+            "{message}"
+        );
     }
 
     #[test]

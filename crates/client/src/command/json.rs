@@ -1,7 +1,6 @@
 //! Messages and errors as JSON, for programs that read the command's output.
 
 use super::exit::Failure;
-use coffer_client::Error;
 use coffer_proto::DESCRIPTORS;
 use prost::Message;
 use prost_reflect::{DescriptorPool, DynamicMessage, SerializeOptions};
@@ -31,7 +30,15 @@ pub(super) fn message(name: &str, message: &impl Message) -> Value {
 /// A failure as it is printed on stderr; `None` if there is nothing to tell.
 pub(super) fn failure(failure: &Failure) -> Option<Value> {
     let mut error = json!({ "exit_code": failure.exit() as u8, "message": failure.message()? });
-    if let Failure::Client(Error::Refused(refusal)) = failure {
+    if let Failure::Unfinished { persisted_bytes, command, .. } = failure {
+        error["persisted_bytes"] = json!(persisted_bytes);
+        error["resume"] = json!(command);
+    }
+    let refusal = match failure {
+        Failure::Client(error) | Failure::Unfinished { error, .. } => error.refusal(),
+        _ => None,
+    };
+    if let Some(refusal) = refusal {
         let fields: Vec<Value> = refusal
             .fields
             .iter()
@@ -65,7 +72,7 @@ pub(super) fn failure(failure: &Failure) -> Option<Value> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use coffer_client::{Code, FieldViolation, QuotaViolation, Refusal, v1};
+    use coffer_client::{Code, Error, FieldViolation, QuotaViolation, Refusal, v1};
     use std::{collections::BTreeMap, time::Duration};
 
     #[test]
@@ -95,6 +102,17 @@ mod tests {
             v1::Quota { key: Some(v1::QuotaKey { of: Some(of) }), used_bytes: 7, ..Default::default() };
         let quota = message("Quota", &quota);
         assert_eq!((&quota["key"], &quota["used_bytes"]), (&json!({ "user_id": "ada" }), &json!(7)));
+
+        let upload =
+            v1::Upload { state: v1::UploadState::Open.into(), size_bytes: Some(9), ..Default::default() };
+        let upload = message("Upload", &upload);
+        assert_eq!((&upload["state"], &upload["size_bytes"]), (&json!("UPLOAD_STATE_OPEN"), &json!(9)));
+
+        let exhausted = v1::ExhaustedQuota { limit: 5, ..Default::default() };
+        let check = v1::CheckQuotaResponse { fits: false, exhausted: vec![exhausted] };
+        assert_eq!(message("CheckQuotaResponse", &check)["exhausted"][0]["limit"], json!(5));
+        let drift = message("QuotaDrift", &v1::QuotaDrift { actual_bytes: 3, ..Default::default() });
+        assert_eq!((&drift["counted_bytes"], &drift["actual_bytes"]), (&json!(0), &json!(3)));
 
         let operation = v1::Operation {
             kind: v1::OperationKind::Upload.into(),
@@ -139,6 +157,15 @@ mod tests {
             "trace_id": null,
         }});
         assert_eq!(failure(&Error::Refused(Box::new(refusal)).into()), Some(expected));
+        let unfinished = Failure::Unfinished {
+            error: Error::Lost("reset".to_owned()),
+            persisted_bytes: 7,
+            command: "coffer upload --resume a".to_owned(),
+        };
+        let unfinished = failure(&unfinished).unwrap();
+        assert_eq!(unfinished["error"]["persisted_bytes"], json!(7));
+        assert_eq!(unfinished["error"]["resume"], json!("coffer upload --resume a"));
+        assert_eq!(unfinished["error"]["exit_code"], json!(7));
         let usage = failure(&Failure::Usage("wrong".to_owned()));
         assert_eq!(usage, Some(json!({ "error": { "exit_code": 2, "message": "wrong" } })));
     }

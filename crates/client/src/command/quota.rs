@@ -1,23 +1,53 @@
 //! `coffer quota`
 
-use super::{Context, exit::Failure, json};
-use clap::Args;
+mod check;
+mod list;
+mod recalculate;
+mod set;
+
+use super::{Context, exit::Failure, json, output::printable};
+use clap::{Args, Subcommand};
 use coffer_client::{
     Code, Error,
-    v1::{self, UserOnVolume, quota_key::Of},
+    v1::{self, AppOnVolume, UserOnVolume, quota_key::Of},
 };
 use indicatif::BinaryBytes;
 
 #[derive(Args)]
+#[command(args_conflicts_with_subcommands = true)]
 pub(super) struct Quota {
     /// UUID or name of the volume to look at, instead of the service's default one
     #[arg(long, value_name = "VOLUME")]
     volume: Option<String>,
+    #[command(subcommand)]
+    action: Option<Action>,
+}
+
+#[derive(Subcommand)]
+enum Action {
+    /// Set limits (operators and admins)
+    Set(set::Set),
+    /// List quotas that were used or limited
+    List(list::List),
+    /// Tell whether an upload of this size would be let in now
+    Check(check::Check),
+    /// Count again what quotas have counted, and set right what differs (operators)
+    Recalculate(recalculate::Recalculate),
 }
 
 impl Quota {
-    /// Asks with empty names, which mean the caller's own. Whether the caller has an organisation only the service knows.
     pub(super) async fn run(self, context: &Context) -> Result<(), Failure> {
+        match self.action {
+            Some(Action::Set(action)) => action.run(context).await,
+            Some(Action::List(action)) => action.run(context).await,
+            Some(Action::Check(action)) => action.run(context).await,
+            Some(Action::Recalculate(action)) => action.run(context).await,
+            None => self.show_own(context).await,
+        }
+    }
+
+    /// Asks with empty names, which mean the caller's own. Whether the caller has an organisation only the service knows.
+    async fn show_own(self, context: &Context) -> Result<(), Failure> {
         let volume = self.volume.unwrap_or_default();
         let own = context.client.quota(Of::UserId(String::new())).await?;
         show(context, "user", &own)?;
@@ -49,11 +79,27 @@ fn show(context: &Context, name: &str, quota: &v1::Quota) -> Result<(), Failure>
     if context.output.json {
         return context.output.line(json::message("Quota", quota));
     }
-    context.output.line(line(name, quota))
+    context.output.line(line(&printable(name), quota))
+}
+
+/// A quota as people call it.
+fn name(key: Option<&v1::QuotaKey>) -> String {
+    match key.and_then(|key| key.of.as_ref()) {
+        Some(Of::Volume(volume)) => format!("volume {volume}"),
+        Some(Of::UserOnVolume(UserOnVolume { user_id, volume })) => format!("user {user_id} on {volume}"),
+        Some(Of::AppOnVolume(AppOnVolume { app_id, volume })) => format!("app {app_id} on {volume}"),
+        Some(Of::UserId(id)) => format!("user {id}"),
+        Some(Of::OrganisationId(id)) => format!("organisation {id}"),
+        Some(Of::ProjectId(id)) => format!("project {id}"),
+        None => "-".to_owned(),
+    }
+}
+
+fn bytes(value: i64) -> String {
+    BinaryBytes(u64::try_from(value).unwrap_or(0)).to_string()
 }
 
 fn line(name: &str, quota: &v1::Quota) -> String {
-    let bytes = |value: i64| BinaryBytes(u64::try_from(value).unwrap_or(0)).to_string();
     let mut text = format!("{name:<28} {} used", bytes(quota.used_bytes));
     if let Some(limit) = quota.limit_bytes {
         text.push_str(&format!(" of {}", bytes(limit)));
@@ -65,7 +111,7 @@ fn line(name: &str, quota: &v1::Quota) -> String {
     if quota.reserved_bytes > 0 {
         text.push_str(&format!(", {} being uploaded", bytes(quota.reserved_bytes)));
     }
-    // A user's quota on a volume counts bytes alone.
+    // Quotas of volumes count bytes alone.
     if !is_on_volume(quota) {
         text.push_str(&format!(", {} files", quota.used_files));
     }
@@ -79,7 +125,8 @@ fn line(name: &str, quota: &v1::Quota) -> String {
 }
 
 fn is_on_volume(quota: &v1::Quota) -> bool {
-    matches!(quota.key.as_ref().and_then(|key| key.of.as_ref()), Some(Of::UserOnVolume(_)))
+    let of = quota.key.as_ref().and_then(|key| key.of.as_ref());
+    matches!(of, Some(Of::Volume(_) | Of::UserOnVolume(_) | Of::AppOnVolume(_)))
 }
 
 #[cfg(test)]

@@ -1,16 +1,20 @@
 //! `coffer upload`
 
-use super::{Context, bar::Bar, exit::Failure, json, output::printable};
+mod resume;
+
+use super::{Context, Interrupted, bar::Bar, exit::Failure, json, output::printable};
 use clap::{Args, ValueEnum};
-use coffer_client::v1;
+use coffer_client::{Uploaded, v1};
 use indicatif::BinaryBytes;
 use prost_types::{Struct, Value, value::Kind};
+use serde_json::json;
 use std::{
     fs::File,
     io,
     os::fd::AsFd as _,
     path::{Path, PathBuf},
 };
+use uuid::Uuid;
 
 #[derive(Args)]
 pub(super) struct Upload {
@@ -19,6 +23,9 @@ pub(super) struct Upload {
     /// Where to put it in the volume; ending with / the file's name is added. Without it the service chooses a path
     #[arg(required_if_eq("file", "-"))]
     path: Option<String>,
+    /// Go on with an upload of this file to this place that was cut off, if there is one; its description stays as first given
+    #[arg(long)]
+    resume: bool,
     /// UUID or name of the volume, instead of the service's default one
     #[arg(long, value_name = "VOLUME")]
     volume: Option<String>,
@@ -69,26 +76,63 @@ impl From<Level> for v1::Classification {
 
 impl Upload {
     pub(super) async fn run(self, context: &Context) -> Result<(), Failure> {
-        let source = self.file.clone();
-        let spec = self.spec()?;
-        let file = {
-            let bar = Bar::new(printable(&source.to_string_lossy()).into_owned());
-            let progress = |progress| bar.update(progress);
-            if source == Path::new("-") {
-                // Not `tokio::io::stdin`: this is the same thing with a reader that can be dropped.
-                let stdin = io::stdin().as_fd().try_clone_to_owned().map_err(Failure::stdin)?;
-                let stdin = tokio::fs::File::from_std(File::from(stdin));
-                context.client.upload(stdin, spec, progress).await?
-            } else {
-                context.client.upload_file(&source, spec, progress).await?
-            }
+        let uploaded = if self.file == Path::new("-") {
+            self.send_stdin(context).await?
+        } else {
+            self.send_file(context).await?
         };
         if context.output.json {
-            return context.output.line(json::message("File", &file));
+            let Uploaded { file, resumed_from_bytes, sent_bytes, attempts } = &uploaded;
+            let mut line = json::message("File", file);
+            line["upload"] = json!({
+                "resumed_from_bytes": resumed_from_bytes,
+                "sent_bytes": sent_bytes,
+                "attempts": attempts,
+            });
+            return context.output.line(line);
         }
+        let file = &uploaded.file;
         let size = BinaryBytes(u64::try_from(file.size_bytes).unwrap_or(0));
         let line = format!("{}  {}  version {}  {size}", file.id, printable(&file.path), file.version);
         context.output.line(line)
+    }
+
+    async fn send_file(self, context: &Context) -> Result<Uploaded, Failure> {
+        let (source, is_resumed) = (self.file.clone(), self.resume);
+        let again = resume::command(&source, self.path.as_deref(), self.volume.as_deref());
+        context.when_interrupted(Interrupted::Tell(again.clone()));
+        let spec = self.spec()?;
+        let found = if is_resumed { resume::find(context, &source, &spec).await? } else { None };
+        let uploaded = {
+            let bar = Bar::new(printable(&source.to_string_lossy()).into_owned());
+            let progress = |progress| bar.update(progress);
+            match found {
+                Some(upload) => context.client.resume_file(&source, &upload.id, progress).await,
+                None => context.client.upload_file(&source, spec, progress).await,
+            }
+        };
+        let uploaded = uploaded.map_err(|error| resume::failure(error, again))?;
+        resume::tell_effort(context, &uploaded, is_resumed);
+        Ok(uploaded)
+    }
+
+    async fn send_stdin(self, context: &Context) -> Result<Uploaded, Failure> {
+        if self.resume {
+            return Err(Failure::Usage(
+                "standard input cannot be resumed: it can be read only once".to_owned(),
+            ));
+        }
+        let spec = v1::UploadSpec { request_id: Uuid::new_v4().to_string(), ..self.spec()? };
+        context.when_interrupted(Interrupted::Cancel(Box::new(spec.clone())));
+        // Not `tokio::io::stdin`: this is the same thing with a reader that can be dropped.
+        let stdin = io::stdin().as_fd().try_clone_to_owned().map_err(Failure::stdin)?;
+        let stdin = tokio::fs::File::from_std(File::from(stdin));
+        let uploaded = {
+            let bar = Bar::new("-".to_owned());
+            context.client.upload(stdin, spec, |progress| bar.update(progress)).await?
+        };
+        resume::tell_effort(context, &uploaded, false);
+        Ok(uploaded)
     }
 
     fn spec(self) -> Result<v1::UploadSpec, Failure> {

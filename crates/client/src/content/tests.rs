@@ -2,7 +2,11 @@
 
 use super::*;
 use futures_util::stream;
-use std::future::pending;
+use std::{
+    collections::VecDeque,
+    future::pending,
+    sync::{Arc, Mutex, PoisonError},
+};
 
 pub(crate) type Message = Result<v1::ReadFileResponse, Status>;
 
@@ -34,8 +38,36 @@ pub(crate) fn whole(body: &[u8]) -> Message {
     promise(size, &HEXLOWER.encode(&Sha256::digest(body)), 0, size)
 }
 
+/// The requests that were made.
+type Asked = Arc<Mutex<Vec<v1::ReadFileRequest>>>;
+
+/// A service that answers with these streams, one after the other, and then is away.
+fn service(streams: Vec<Messages>) -> (Open, Asked) {
+    let (streams, asked) = (Mutex::new(VecDeque::from(streams)), Asked::default());
+    let log = Arc::clone(&asked);
+    let open = move |request| {
+        log.lock().unwrap_or_else(PoisonError::into_inner).push(request);
+        let next = streams.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
+        let answer = next.ok_or_else(|| Error::Lost("nobody is there".to_owned()));
+        Box::pin(async { answer }) as BoxFuture<'static, Result<Messages>>
+    };
+    (Box::new(open), asked)
+}
+
+/// A content whose service breaks for good where the messages end with a failure.
+pub(crate) async fn content(
+    messages: impl futures_util::Stream<Item = Message> + Send + 'static,
+    (offset, length): (i64, i64),
+    stall: Duration,
+) -> Result<Content> {
+    let (open, _) = service(vec![messages.boxed()]);
+    let timeouts = Timeouts { stall, retry: Duration::ZERO, ..Timeouts::default() };
+    let request = v1::ReadFileRequest { offset, length, ..Default::default() };
+    Content::begin(request, open, &timeouts).await
+}
+
 async fn read_range(messages: Vec<Message>, range: (i64, i64)) -> Result<Vec<u8>> {
-    let mut content = Content::new(stream::iter(messages), range, STALL).await?;
+    let mut content = content(stream::iter(messages), range, STALL).await?;
     let mut all = Vec::new();
     while let Some(chunk) = content.next_chunk().await? {
         all.extend_from_slice(&chunk);
@@ -122,7 +154,7 @@ async fn refusals_in_mid_stream_are_told() {
 #[tokio::test(start_paused = true)]
 async fn silence_ends_the_read() {
     let messages = stream::iter([whole(BODY)]).chain(stream::once(pending()));
-    let mut content = Content::new(messages, (0, 0), STALL).await.unwrap();
+    let mut content = content(messages, (0, 0), STALL).await.unwrap();
     let outcome = content.next_chunk().await;
     assert!(matches!(outcome, Err(Error::TimedOut { after: STALL, .. })), "{outcome:?}");
 }
@@ -143,4 +175,91 @@ fn ranges_as_the_contract_has_them() {
     for (asked, expected) in cases {
         assert_eq!(expected_range(10, asked), expected, "{asked:?}");
     }
+}
+
+/// The connection breaks.
+fn cut() -> Message {
+    let mut status = Status::unknown("transport error");
+    status.set_source(Arc::new(std::io::Error::from(std::io::ErrorKind::ConnectionReset)));
+    Err(status)
+}
+
+/// Reads all from a service that breaks off its streams; answers the requests too.
+async fn read_on(
+    request: v1::ReadFileRequest,
+    streams: Vec<Vec<Message>>,
+) -> (Result<Vec<u8>>, Vec<v1::ReadFileRequest>) {
+    let (open, asked) = service(streams.into_iter().map(|messages| stream::iter(messages).boxed()).collect());
+    let timeouts = Timeouts { stall: STALL, retry: Duration::from_secs(5), ..Timeouts::default() };
+    let read = async {
+        let mut content = Content::begin(request, open, &timeouts).await?;
+        let mut all = Vec::new();
+        while let Some(chunk) = content.next_chunk().await? {
+            all.extend_from_slice(&chunk);
+        }
+        assert_eq!(content.progress().attempts as usize, asked.lock().unwrap().len());
+        Ok(all)
+    };
+    let outcome = read.await;
+    let asked = asked.lock().unwrap().clone();
+    (outcome, asked)
+}
+
+/// As the service promises `from` on of [`BODY`], in this version.
+fn rest_of_version(from: i64, version: i32) -> Message {
+    let size = i64::try_from(BODY.len()).unwrap();
+    promise(size, &HEXLOWER.encode(&Sha256::digest(BODY)), from, size - from).map(|mut message| {
+        message.metadata.as_mut().unwrap().file.as_mut().unwrap().version = version;
+        message
+    })
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_broken_read_goes_on_with_the_same_version() {
+    let streams = vec![
+        vec![cut()],
+        vec![rest_of_version(0, 3), piece(0, &BODY[..4]), cut()],
+        vec![Err(Status::unavailable("restarting"))],
+        vec![rest_of_version(4, 3), piece(4, &BODY[4..9]), Err(Status::unavailable("restarting"))],
+        // All is there when it breaks for the last time.
+        vec![rest_of_version(9, 3), piece(9, &BODY[9..]), cut()],
+    ];
+    let by_path =
+        v1::ReadFileRequest { file: Some(crate::file_by_path("main", "fox.txt")), ..Default::default() };
+    let (body, asked) = read_on(by_path.clone(), streams).await;
+    assert_eq!(body.unwrap(), BODY);
+    let by_id = |offset, length| v1::ReadFileRequest {
+        file: Some(crate::file_by_id("0199f3a0-1b2c-7d3e-8f40-112233445566".parse().unwrap())),
+        version: 3,
+        offset,
+        length,
+    };
+    assert_eq!(asked, [by_path.clone(), by_path, by_id(4, 15), by_id(4, 15), by_id(9, 10)]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn bytes_of_another_version_are_never_mixed_in() {
+    let begun = || vec![rest_of_version(0, 3), piece(0, &BODY[..4]), cut()];
+    let gone = Err(Status::not_found("no such version"));
+    let too_short = promise(3, "", 3, 0);
+    for answer in [rest_of_version(4, 4), gone] {
+        let (outcome, asked) = read_on(Default::default(), vec![begun(), vec![answer]]).await;
+        assert!(matches!(outcome, Err(Error::VersionGone { version: 3, received_bytes: 4 })), "{outcome:?}");
+        assert_eq!(asked.len(), 2);
+    }
+    let (outcome, _) = read_on(Default::default(), vec![begun(), vec![too_short]]).await;
+    assert!(matches!(outcome, Err(Error::Protocol(_))), "{outcome:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_read_that_gets_no_further_ends() {
+    let (outcome, asked) =
+        read_on(Default::default(), vec![vec![whole(BODY), piece(0, &BODY[..4]), cut()]]).await;
+    assert!(matches!(outcome, Err(Error::Lost(_))), "{outcome:?}");
+    assert!(asked.len() > 3, "{}", asked.len());
+    // Refusals of another kind are told at once.
+    let refused = vec![vec![whole(BODY), piece(0, &BODY[..4]), Err(Status::unauthenticated("expired"))]];
+    let (outcome, asked) = read_on(Default::default(), refused).await;
+    assert!(matches!(outcome, Err(Error::Refused(_))), "{outcome:?}");
+    assert_eq!(asked.len(), 1);
 }

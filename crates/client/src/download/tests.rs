@@ -1,7 +1,7 @@
 //! Downloads played by streams of messages.
 
 use super::*;
-use crate::content::tests::{Message, piece, whole};
+use crate::content::tests::{self, Message, piece, whole};
 use futures_util::{StreamExt as _, stream};
 use std::{
     fs,
@@ -18,7 +18,7 @@ use tonic::Status;
 const STALL: Duration = Duration::from_secs(5);
 
 async fn content(messages: Vec<Message>) -> Content {
-    Content::new(stream::iter(messages), (0, 0), STALL).await.unwrap()
+    tests::content(stream::iter(messages), (0, 0), STALL).await.unwrap()
 }
 
 fn is_empty(directory: &TempDir) -> bool {
@@ -57,8 +57,8 @@ async fn whole_files_arrive_under_the_name_the_service_gives() {
     assert!(fs::read(&downloaded.path).unwrap() == body);
     assert!(seen.is_sorted_by_key(|progress| progress.done_bytes));
     let total_bytes = Some(body.len() as u64);
-    assert_eq!(seen.first(), Some(&Progress { done_bytes: 0, total_bytes }));
-    assert_eq!(seen.last(), Some(&Progress { done_bytes: body.len() as u64, total_bytes }));
+    assert_eq!(seen.first(), Some(&Progress { done_bytes: 0, total_bytes, attempts: 1 }));
+    assert_eq!(seen.last(), Some(&Progress { done_bytes: body.len() as u64, total_bytes, attempts: 1 }));
 }
 
 #[tokio::test]
@@ -89,7 +89,7 @@ async fn a_dropped_download_leaves_nothing() {
     let part = directory.path().join("fox.txt.part");
     let (_, messages) = large();
     let messages = stream::iter(messages[..3].to_vec()).chain(stream::once(pending()));
-    let content = Content::new(messages, (0, 0), STALL).await.unwrap();
+    let content = tests::content(messages, (0, 0), STALL).await.unwrap();
     let received = AtomicU64::new(0);
     let count = |progress: Progress| received.store(progress.done_bytes, Ordering::Relaxed);
     let mut download = Box::pin(receive_file(content, into(&directory), count));

@@ -1,19 +1,15 @@
 //! Where the bytes of an upload come from.
 
+mod replay;
+
 use crate::{Error, Result};
-use bytes::{BufMut as _, Bytes, BytesMut};
+use bytes::Bytes;
 use coffer_proto::BEST_DATA_BYTES;
+use replay::Replay;
 use rustix::io::Errno;
 use sha2::{Digest as _, Sha256};
-use std::{fs, io, path::Path, pin::Pin, sync::Arc, time::Duration};
-use tokio::{
-    io::{AsyncRead, AsyncReadExt as _},
-    task::spawn_blocking,
-    time::timeout,
-};
-
-/// A reader that pauses for so long has what it gave so far sent: the service gives up a stream that is silent for 30 s.
-const PAUSE: Duration = Duration::from_secs(1);
+use std::{fs, io, path::Path, sync::Arc};
+use tokio::{io::AsyncRead, task::spawn_blocking};
 
 /// The bytes of one message.
 pub(super) struct Chunk {
@@ -24,12 +20,12 @@ pub(super) struct Chunk {
     pub(super) is_last: bool,
 }
 
-/// Bytes in order, with a running SHA-256.
+/// Bytes that can be read again from an earlier offset, with a running SHA-256 that takes each byte once.
 pub(super) struct Source {
     kind: Kind,
     /// For messages about it.
     name: String,
-    digest: Sha256,
+    hashed: Hashed,
 }
 
 enum Kind {
@@ -37,9 +33,26 @@ enum Kind {
     Regular {
         file: Arc<fs::File>,
         size_bytes: u64,
-        read_bytes: u64,
     },
-    Stream(Pin<Box<dyn AsyncRead + Send>>),
+    Stream(Replay),
+}
+
+/// The SHA-256 of the first bytes.
+#[derive(Clone)]
+struct Hashed {
+    digest: Sha256,
+    bytes: u64,
+}
+
+impl Hashed {
+    /// Takes what is new in `content`, which begins at `offset`, not past what was taken.
+    fn take(&mut self, offset: u64, content: &[u8]) {
+        let known = usize::try_from(self.bytes - offset).unwrap_or(usize::MAX);
+        if let Some(new) = content.get(known..) {
+            self.digest.update(new);
+            self.bytes += new.len() as u64;
+        }
+    }
 }
 
 impl Source {
@@ -56,18 +69,22 @@ impl Source {
         let opened = spawn_blocking(open).await.unwrap_or_else(|panic| Err(io::Error::other(panic)));
         let (file, metadata) = opened.map_err(Error::io(format!("cannot read {name}")))?;
         let kind = if metadata.is_file() && metadata.len() > 0 {
-            Kind::Regular { file: Arc::new(file), size_bytes: metadata.len(), read_bytes: 0 }
+            Kind::Regular { file: Arc::new(file), size_bytes: metadata.len() }
         } else {
-            Kind::Stream(Box::pin(tokio::fs::File::from_std(file)))
+            Kind::Stream(Replay::new(tokio::fs::File::from_std(file)))
         };
-        Ok(Self { kind, name, digest: Sha256::new() })
+        Ok(Self::new(kind, name))
     }
 
     pub(super) fn stream(reader: impl AsyncRead + Send + 'static) -> Self {
-        Self { kind: Kind::Stream(Box::pin(reader)), name: "the content".to_owned(), digest: Sha256::new() }
+        Self::new(Kind::Stream(Replay::new(reader)), "the content".to_owned())
     }
 
-    /// Bytes there will be, where that is known.
+    fn new(kind: Kind, name: String) -> Self {
+        Self { kind, name, hashed: Hashed { digest: Sha256::new(), bytes: 0 } }
+    }
+
+    /// Bytes there will be, where that is known: for files that another process could open again.
     pub(super) fn declared_bytes(&self) -> Option<u64> {
         match self.kind {
             Kind::Regular { size_bytes, .. } => Some(size_bytes),
@@ -75,37 +92,74 @@ impl Source {
         }
     }
 
-    /// SHA-256 of all chunks so far.
+    /// SHA-256 of all that was read.
     pub(super) fn digest(&self) -> [u8; 32] {
-        self.digest.clone().finalize().into()
+        self.hashed.digest.clone().finalize().into()
     }
 
-    /// The next bytes. Not to be called after the last chunk.
-    pub(super) async fn next(&mut self) -> Result<Chunk> {
+    /// The bytes at `offset`, which lies in what was read, at its end, or where [`skip_to`](Self::skip_to) has led. Not to be
+    /// called past the last chunk. Dropped before the end it has taken nothing.
+    pub(super) async fn at(&mut self, offset: u64) -> Result<Chunk> {
         match &mut self.kind {
-            Kind::Regular { file, size_bytes, read_bytes } => {
-                let (file, declared_bytes, from) = (Arc::clone(file), *size_bytes, *read_bytes);
-                let (mut digest, name) = (self.digest.clone(), self.name.clone());
+            Kind::Regular { file, size_bytes } => {
+                let (file, declared_bytes) = (Arc::clone(file), *size_bytes);
+                let (mut hashed, name) = (self.hashed.clone(), self.name.clone());
                 // Read and digested on the same thread, while the bytes are in its cache.
                 let work = move || {
-                    let content = read_regular(&file, &name, from, declared_bytes)?;
-                    digest.update(&content);
-                    Ok((crc32c::crc32c(&content), content, digest))
+                    let content = read_regular(&file, &name, offset, declared_bytes)?;
+                    hashed.take(offset, &content);
+                    Ok((crc32c::crc32c(&content), content, hashed))
                 };
                 let done = spawn_blocking(work).await;
-                let (crc32c, content, digest) = done.unwrap_or_else(|panic| {
+                let (crc32c, content, hashed) = done.unwrap_or_else(|panic| {
                     Err(Error::io(format!("cannot read {}", self.name))(io::Error::other(panic)))
                 })?;
-                self.digest = digest;
-                *read_bytes += content.len() as u64;
-                Ok(Chunk { content, crc32c, is_last: *read_bytes == declared_bytes })
+                self.hashed = hashed;
+                let is_last = offset + content.len() as u64 == declared_bytes;
+                Ok(Chunk { content, crc32c, is_last })
             }
-            Kind::Stream(reader) => {
+            Kind::Stream(replay) => {
                 let (content, is_last) =
-                    read_stream(reader).await.map_err(Error::io(format!("cannot read {}", self.name)))?;
-                self.digest.update(&content);
+                    replay.at(offset).await.map_err(Error::io(format!("cannot read {}", self.name)))?;
+                self.hashed.take(offset, &content);
                 Ok(Chunk { crc32c: crc32c::crc32c(&content), content, is_last })
             }
+        }
+    }
+
+    /// Reads and digests what comes before `offset` without handing it out. Answers where it got to: before `offset` only if
+    /// that is the end.
+    pub(super) async fn skip_to(&mut self, offset: u64) -> Result<u64> {
+        while self.hashed.bytes < offset {
+            let chunk = self.at(self.hashed.bytes).await?;
+            // What nobody will ask for again must not fill the buffer of a stream.
+            self.forget(self.hashed.bytes.min(offset));
+            if chunk.is_last {
+                break;
+            }
+        }
+        Ok(offset.min(self.hashed.bytes))
+    }
+
+    /// Bytes before `offset` will not be asked for again.
+    pub(super) fn forget(&mut self, offset: u64) {
+        if let Kind::Stream(replay) = &mut self.kind {
+            replay.forget(offset);
+        }
+    }
+
+    /// No more can be read at `offset` until earlier bytes are forgotten.
+    pub(super) fn is_full(&self, offset: u64) -> bool {
+        match &self.kind {
+            Kind::Regular { .. } => false,
+            Kind::Stream(replay) => replay.is_full(offset),
+        }
+    }
+
+    /// Makes room for more though nobody has said that what was kept is not needed again.
+    pub(super) fn let_go(&mut self) {
+        if let Kind::Stream(replay) = &mut self.kind {
+            replay.let_go();
         }
     }
 }
@@ -134,19 +188,5 @@ fn read_regular(file: &fs::File, name: &str, from: u64, declared_bytes: u64) -> 
     Ok(content.into())
 }
 
-/// A full message of what a reader gives, or what came before it paused or ended; and whether it ended.
-async fn read_stream(reader: &mut Pin<Box<dyn AsyncRead + Send>>) -> io::Result<(Bytes, bool)> {
-    let mut content = BytesMut::with_capacity(BEST_DATA_BYTES);
-    while content.len() < BEST_DATA_BYTES {
-        let room = BEST_DATA_BYTES - content.len();
-        match timeout(PAUSE, reader.read_buf(&mut (&mut content).limit(room))).await {
-            Ok(read) => {
-                if read? == 0 {
-                    return Ok((content.freeze(), true));
-                }
-            }
-            Err(_) => break,
-        }
-    }
-    Ok((content.freeze(), false))
-}
+#[cfg(test)]
+mod tests;

@@ -4,28 +4,27 @@
 //! marker is missing or names another database is left alone. Only keys of our own form are deleted, only after a grace, only so many
 //! at a time.
 
+mod compare;
+
+pub use compare::{Difference, DifferenceKind, VolumeReport};
+
 use super::Coffer;
 use crate::{
     Error, Result,
     caller::Caller,
-    driver::{Driver, Listed},
+    driver::Driver,
     id::VolumeId,
     operation::{Operation, OperationKind},
     page::PageRequest,
-    path::{Key, RESERVED},
-    store::ObjectRow,
-    time::{Timestamp, now},
+    time::now,
     volume::{Volume, VolumeRef},
 };
+use compare::{Comparison, Mode};
 use serde::Serialize;
 use std::{collections::HashMap, sync::Arc};
 
 /// Rows and keys handled at once.
 const PAGE: usize = 500;
-/// Most orphans deleted in one comparison of a volume: a fault of ours must not empty a volume.
-const MAX_ORPHANS: u64 = 10_000;
-/// Differences told apart in one audit record.
-const MAX_NAMED: usize = 20;
 
 /// How much to look at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,7 +36,7 @@ pub enum Scan {
 }
 
 /// What the reconciler did and found.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub struct Report {
     /// Uploads whose remains were removed.
     pub uploads_swept: u64,
@@ -53,8 +52,20 @@ pub struct Report {
     pub orphans_left: u64,
     /// Rows whose object is missing or has another size: their files are marked corrupted.
     pub objects_missing: u64,
+    /// Staged bytes of no unfinished upload that were removed.
+    pub staged_removed: u64,
     /// Volumes or objects that could not be looked at now.
     pub problems: u64,
+}
+
+impl Report {
+    fn add(&mut self, found: &VolumeReport) {
+        self.objects_compared += found.objects_compared;
+        self.orphans_removed += found.orphans_removed;
+        self.orphans_left += found.orphans_left;
+        self.objects_missing += found.objects_missing;
+        self.staged_removed += found.staged_removed;
+    }
 }
 
 impl Coffer {
@@ -71,9 +82,12 @@ impl Coffer {
             loop {
                 let found = self.store().volumes(&page).await?;
                 for volume in &found.items {
-                    if let Err(problem) = self.compare(volume, &mut report).await {
-                        tracing::warn!(volume.id = %volume.id, problem = %problem, "a volume could not be compared with its rows");
-                        report.problems += 1;
+                    match self.compare(volume, Mode::Repair).await {
+                        Ok(found) => report.add(&found),
+                        Err(problem) => {
+                            tracing::warn!(volume.id = %volume.id, problem = %problem, "a volume could not be compared with its rows");
+                            report.problems += 1;
+                        }
                     }
                 }
                 match found.next {
@@ -87,10 +101,11 @@ impl Coffer {
 
     async fn sweep_uploads(&self, report: &mut Report, drivers: &mut Reached) -> Result<()> {
         loop {
-            let dead = self.store().dead_uploads(PAGE).await?;
+            let dead = self.store().dead_uploads(&self.upkeep(OperationKind::ExpireUpload), PAGE).await?;
             let mut swept = 0;
             for upload in &dead {
                 let Some(driver) = self.reach(upload.volume, drivers, report).await? else { continue };
+                crash_point!("fenced");
                 let outcome = match driver.sweep(upload.id).await {
                     Ok(()) => driver.delete(&upload.key).await,
                     Err(error) => Err(error),
@@ -122,8 +137,12 @@ impl Coffer {
                     self.store().reclaim_failed(reclaim.object, "the volume cannot be reached").await?;
                     continue;
                 };
+                crash_point!("reclaiming");
                 match driver.delete(&reclaim.key).await {
-                    Ok(()) => gone.push(reclaim.object),
+                    Ok(()) => {
+                        crash_point!("deleted");
+                        gone.push(reclaim.object);
+                    }
                     Err(problem) => {
                         report.problems += 1;
                         self.store().reclaim_failed(reclaim.object, &problem.to_string()).await?;
@@ -160,113 +179,42 @@ impl Coffer {
         }
     }
 
-    /// Compares a volume's listing with its rows, both in the order of keys.
-    async fn compare(&self, volume: &Volume, report: &mut Report) -> Result<()> {
-        let driver = self.driver(volume).await?;
-        self.verify(volume, &*driver).await?;
-        if !driver.capabilities().list {
-            return Ok(());
-        }
-        let began = now();
-        let mut found = Difference::default();
-        let mut rows = Rows {
-            coffer: self,
-            volume: volume.id,
-            page: Vec::new().into_iter(),
-            after: None,
-            is_done: false,
-        };
-        let mut row = rows.next().await?;
-        let mut after: Option<Key> = None;
-        loop {
-            let listed = driver.list("", after.as_ref(), PAGE).await?;
-            for object in &listed {
-                report.objects_compared += 1;
-                while let Some(missing) = row.take_if(|row| row.key < object.key) {
-                    found.suspects.push(missing);
-                    row = rows.next().await?;
-                }
-                match row.take_if(|row| row.key == object.key) {
-                    Some(known) => {
-                        if known.stored_size != object.stat.size {
-                            found.suspects.push(known);
-                        }
-                        row = rows.next().await?;
-                    }
-                    None if object.key.as_str().starts_with(RESERVED) => {}
-                    None => found.strangers.push(object.clone()),
-                }
-            }
-            self.settle_difference(volume, &*driver, &mut found, began, report).await?;
-            match listed.last() {
-                Some(last) if listed.len() == PAGE => after = Some(last.key.clone()),
-                _ => break,
-            }
-        }
-        while let Some(missing) = row {
-            found.suspects.push(missing);
-            row = rows.next().await?;
-        }
-        self.settle_difference(volume, &*driver, &mut found, began, report).await
+    /// Compares a volume with its rows for an operator, and repairs it unless it is a `dry_run`.
+    pub async fn reconcile_volume(
+        &self,
+        caller: &Caller,
+        volume: &VolumeRef,
+        dry_run: bool,
+    ) -> Result<VolumeReport> {
+        let (caller, volume) = (caller.clone(), volume.clone());
+        self.audited(caller.operation(OperationKind::Reconcile), move |me, trail| async move {
+            caller.must_operate()?;
+            let volume = me.volume(Some(&volume)).await?;
+            trail.update(|operation| {
+                operation.volume_id = Some(volume.id);
+                operation.metadata.insert("dry_run".to_owned(), dry_run.into());
+            });
+            let mode = if dry_run { Mode::Tell } else { Mode::Repair };
+            let report = me.compare(&volume, mode).await?;
+            let counts = serde_json::to_value(&report)
+                .map_err(|e| Error::internal("record what a comparison found", e))?;
+            me.store().record(&[trail.operation().with("found", counts)]).await?;
+            Ok(report)
+        })
+        .await
     }
 
-    /// Looks again at what differed, and repairs what still does.
-    async fn settle_difference(
-        &self,
-        volume: &Volume,
-        driver: &dyn Driver,
-        found: &mut Difference,
-        began: Timestamp,
-        report: &mut Report,
-    ) -> Result<()> {
-        let mut named = Vec::new();
-        for row in found.suspects.drain(..).filter(|row| row.created_at < began) {
-            let is_whole = driver.stat(&row.key).await?.is_some_and(|stat| stat.size == row.stored_size);
-            // A row that has gone meanwhile lost its object rightly.
-            if is_whole
-                || !self
-                    .store()
-                    .known_keys(volume.id, std::slice::from_ref(&row.key))
-                    .await?
-                    .contains(&row.key)
-            {
-                continue;
-            }
-            let operation = self
-                .upkeep(OperationKind::Reconcile)
-                .with("found", "an object is missing or has another size")
-                .with("object", row.id.to_string());
-            self.store()
-                .mark_corrupted(row.id, &Operation { volume_id: Some(volume.id), ..operation })
-                .await?;
-            tracing::error!(volume.id = %volume.id, object.id = %row.id, "an object is missing or has another size");
-            report.objects_missing += 1;
+    /// Compares a volume's listing with its rows, both in the order of keys, then what is staged with unfinished uploads.
+    async fn compare(&self, volume: &Volume, mode: Mode) -> Result<VolumeReport> {
+        let driver = self.driver(volume).await?;
+        self.verify(volume, &*driver).await?;
+        let mut comparison =
+            Comparison { coffer: self, volume, driver, mode, began: now(), report: VolumeReport::default() };
+        if comparison.driver.capabilities().list {
+            comparison.objects().await?;
+            comparison.staged().await?;
         }
-        let grace =
-            chrono::TimeDelta::from_std(self.0.settings.orphan_grace).unwrap_or(chrono::TimeDelta::MAX);
-        let strangers = std::mem::take(&mut found.strangers);
-        let keys: Vec<_> = strangers.iter().map(|object| object.key.clone()).collect();
-        let known = self.store().known_keys(volume.id, &keys).await?;
-        for object in strangers.into_iter().filter(|object| !known.contains(&object.key)) {
-            let is_old = began.signed_duration_since(object.stat.changed_at) >= grace;
-            if !(is_old && object.key.is_of_version() && report.orphans_removed < MAX_ORPHANS) {
-                report.orphans_left += 1;
-                continue;
-            }
-            driver.delete(&object.key).await?;
-            report.orphans_removed += 1;
-            if named.len() < MAX_NAMED {
-                named.push(object.key.to_string());
-            }
-        }
-        if !named.is_empty() {
-            let operation = self
-                .upkeep(OperationKind::Reconcile)
-                .with("found", "objects without a row were removed")
-                .with("keys", named);
-            self.store().record(&[Operation { volume_id: Some(volume.id), ..operation }]).await?;
-        }
-        Ok(())
+        Ok(comparison.report)
     }
 
     fn upkeep(&self, kind: OperationKind) -> Operation {
@@ -302,32 +250,3 @@ impl Coffer {
 }
 
 type Reached = HashMap<VolumeId, Option<Arc<dyn Driver>>>;
-
-#[derive(Default)]
-struct Difference {
-    /// Rows without an object, or with one of another size.
-    suspects: Vec<ObjectRow>,
-    /// Objects without a row.
-    strangers: Vec<Listed>,
-}
-
-/// The rows of a volume's objects, a page at a time.
-struct Rows<'a> {
-    coffer: &'a Coffer,
-    volume: VolumeId,
-    page: std::vec::IntoIter<ObjectRow>,
-    after: Option<Key>,
-    is_done: bool,
-}
-
-impl Rows<'_> {
-    async fn next(&mut self) -> Result<Option<ObjectRow>> {
-        if self.page.len() == 0 && !self.is_done {
-            let rows = self.coffer.store().objects(self.volume, self.after.as_ref(), PAGE).await?;
-            self.is_done = rows.len() < PAGE;
-            self.after = rows.last().map(|row| row.key.clone());
-            self.page = rows.into_iter();
-        }
-        Ok(self.page.next())
-    }
-}

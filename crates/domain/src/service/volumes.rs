@@ -64,8 +64,14 @@ impl Coffer {
             valid(&settings)?;
             me.must_not_overlap(&settings, None).await?;
             let at = now();
-            let volume =
-                Volume { id: VolumeId::new(), settings, quota_used: 0, created_at: at, updated_at: at };
+            let volume = Volume {
+                id: VolumeId::new(),
+                settings,
+                quota_used: 0,
+                quota_reserved: 0,
+                created_at: at,
+                updated_at: at,
+            };
             trail.update(|operation| operation.volume_id = Some(volume.id));
             let driver = me.claim(&volume).await?;
             let outcome = me.store().create_volume(&volume, &trail.operation(), request.as_ref()).await;
@@ -312,7 +318,14 @@ impl Coffer {
         };
         let at = now();
         let settings = Settings::new(name, Backend::Local { local_path_id: path.id });
-        let volume = Volume { id: VolumeId::new(), settings, quota_used: 0, created_at: at, updated_at: at };
+        let volume = Volume {
+            id: VolumeId::new(),
+            settings,
+            quota_used: 0,
+            quota_reserved: 0,
+            created_at: at,
+            updated_at: at,
+        };
         self.claim(&volume).await?;
         self.store().create_volume(&volume, &service.operation(OperationKind::CreateVolume), None).await
     }

@@ -117,6 +117,12 @@ impl Root {
         }
     }
 
+    /// Opens what is there to write into it, whatever kind of file it is; never a symlink.
+    pub(super) fn open_to_write(&self, at: &Location) -> Result<OwnedFd> {
+        // To read as well, or the open of a named pipe would fail before its kind can be told.
+        open(&self.directory, &at.path(), OFlags::RDWR | OFlags::NONBLOCK)
+    }
+
     /// The object's inode, whatever kind of file it is; never a symlink.
     pub(super) fn look(&self, at: &Location) -> Result<rustix::fs::Stat> {
         rustix::fs::fstat(open(&self.directory, &at.path(), OFlags::PATH)?)

@@ -45,8 +45,10 @@ fn kind(errno: Errno) -> ErrorKind {
         Errno::IO | Errno::STALE | Errno::NODEV | Errno::NXIO | Errno::NOTCONN | Errno::HOSTDOWN => {
             ErrorKind::Unavailable
         }
-        // This process or machine is out of something that is given back soon.
-        Errno::MFILE | Errno::NFILE | Errno::NOMEM | Errno::BUSY | Errno::AGAIN => ErrorKind::Unavailable,
+        // This process, this machine or the server of a network disk (ENOLCK) is out of something that is given back soon.
+        Errno::MFILE | Errno::NFILE | Errno::NOMEM | Errno::BUSY | Errno::AGAIN | Errno::NOLCK => {
+            ErrorKind::Unavailable
+        }
         Errno::TIMEDOUT => ErrorKind::Timeout,
         // ENAMETOOLONG: a segment of over 255 bytes, which the key allows and the file system does not.
         Errno::OPNOTSUPP | Errno::NOSYS | Errno::NAMETOOLONG => ErrorKind::Unsupported,

@@ -11,15 +11,25 @@ use coffer_domain::{
     path::Key,
     volume::Provider,
 };
-use std::{ops::Range, sync::Arc};
+use futures_util::future::{BoxFuture, ready};
+use std::{
+    ops::Range,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+};
 
 /// Most objects of one listing.
 pub const MOST_LISTED: usize = 10_000;
 /// Most bytes of an object that is put at once.
 pub const MOST_PUT_BYTES: usize = 64 * 1024;
 
+const NO_RESUME: &str = "this backend cannot go on with what another writer began";
+
 /// Refuses, with `Unsupported`, calls that need a capability the driver lacks and arguments outside their limits; and keeps a
-/// writer whose write failed, or was given up, from being finished.
+/// writer whose write or checkpoint failed, was given up or is still under way, from being finished. What such a writer has staged is
+/// removed, or if it is resumable, kept.
 #[derive(Debug)]
 pub struct Guarded {
     inner: Arc<dyn Driver>,
@@ -48,8 +58,25 @@ impl Driver for Guarded {
     }
 
     async fn begin(&self, upload: UploadId, key: &Key, options: WriteOptions) -> Result<Box<dyn Writer>> {
+        if options.is_resumable && !self.inner.capabilities().resume {
+            return Err(unsupported("begin", Some(key), NO_RESUME));
+        }
         let inner = self.inner.begin(upload, key, options).await?;
-        Ok(Box::new(GuardedWriter { inner, key: key.clone(), is_broken: false }))
+        Ok(Box::new(GuardedWriter::new(inner, key, options.is_resumable)))
+    }
+
+    async fn resume(
+        &self,
+        upload: UploadId,
+        key: &Key,
+        size: u64,
+        options: WriteOptions,
+    ) -> Result<Box<dyn Writer>> {
+        if !self.inner.capabilities().resume {
+            return Err(unsupported("resume", Some(key), NO_RESUME));
+        }
+        let inner = self.inner.resume(upload, key, size, options).await?;
+        Ok(Box::new(GuardedWriter::new(inner, key, true)))
     }
 
     async fn read(&self, key: &Key, range: Range<u64>) -> Result<ByteStream> {
@@ -95,13 +122,46 @@ impl Driver for Guarded {
 struct GuardedWriter {
     inner: Box<dyn Writer>,
     key: Key,
+    is_resumable: bool,
     /// A write failed, was given up or is under way: what the backend has is not known.
     is_broken: bool,
+    checkpoints: Arc<Checkpoints>,
+}
+
+/// What became of a writer's checkpoints.
+#[derive(Debug, Default)]
+struct Checkpoints {
+    under_way: AtomicUsize,
+    /// One failed or was given up.
+    is_broken: AtomicBool,
 }
 
 impl GuardedWriter {
-    fn broken(&self, operation: &'static str) -> Error {
-        error(ErrorKind::Other, operation, Some(&self.key), "an earlier write of this object failed")
+    fn new(inner: Box<dyn Writer>, key: &Key, is_resumable: bool) -> Self {
+        Self { inner, key: key.clone(), is_resumable, is_broken: false, checkpoints: Arc::default() }
+    }
+
+    /// Refuses if what the backend has is not known.
+    fn check(&self, operation: &'static str) -> Result<()> {
+        if self.is_broken {
+            return Err(self.refusal(operation, "an earlier write of this object failed"));
+        }
+        if self.checkpoints.is_broken.load(Ordering::Acquire) {
+            return Err(self.refusal(operation, "an earlier checkpoint of this object failed"));
+        }
+        Ok(())
+    }
+
+    /// Refuses while a checkpoint is under way. To be asked before [`Self::check`], which tells how it ended.
+    fn check_checkpoints(&self, operation: &'static str) -> Result<()> {
+        match self.checkpoints.under_way.load(Ordering::Acquire) {
+            0 => Ok(()),
+            _ => Err(self.refusal(operation, "a checkpoint of this object is under way")),
+        }
+    }
+
+    fn refusal(&self, operation: &'static str, reason: &'static str) -> Error {
+        error(ErrorKind::Other, operation, Some(&self.key), reason)
     }
 }
 
@@ -109,26 +169,69 @@ impl GuardedWriter {
 #[deny(clippy::missing_trait_methods)]
 impl Writer for GuardedWriter {
     async fn write(&mut self, batch: Batch) -> Result<()> {
-        if self.is_broken {
-            return Err(self.broken("write"));
-        }
+        self.check("write")?;
         self.is_broken = true;
         self.inner.write(batch).await?;
         self.is_broken = false;
         Ok(())
     }
 
-    async fn finish(self: Box<Self>) -> Result<u64> {
-        if !self.is_broken {
-            return self.inner.finish().await;
+    fn checkpoint(&mut self) -> BoxFuture<'static, Result<()>> {
+        if !self.is_resumable {
+            let refusal =
+                unsupported("checkpoint", Some(&self.key), "only a resumable object has checkpoints");
+            return Box::pin(ready(Err(refusal)));
         }
-        let refusal = self.broken("finish");
-        // The refusal is the answer, whether or not the staged bytes can be removed now; sweep removes them later.
-        let _ = self.inner.abort().await;
-        Err(refusal)
+        if let Err(refusal) = self.check("checkpoint") {
+            return Box::pin(ready(Err(refusal)));
+        }
+        let checkpoint = Checkpoint::begin(&self.checkpoints);
+        let call = self.inner.checkpoint();
+        Box::pin(async move {
+            call.await?;
+            checkpoint.succeeded();
+            Ok(())
+        })
+    }
+
+    async fn finish(self: Box<Self>) -> Result<u64> {
+        if let Err(refusal) = self.check_checkpoints("finish").and_then(|()| self.check("finish")) {
+            if !self.is_resumable {
+                // The refusal is the answer, whether or not the staged bytes can be removed now; sweep removes them later.
+                let _ = self.inner.abort().await;
+            }
+            return Err(refusal);
+        }
+        self.inner.finish().await
     }
 
     async fn abort(self: Box<Self>) -> Result<()> {
         self.inner.abort().await
+    }
+}
+
+/// A checkpoint under way, until dropped; then it has failed or was given up, unless it succeeded.
+struct Checkpoint {
+    of: Arc<Checkpoints>,
+    has_succeeded: bool,
+}
+
+impl Checkpoint {
+    fn begin(of: &Arc<Checkpoints>) -> Self {
+        of.under_way.fetch_add(1, Ordering::AcqRel);
+        Self { of: Arc::clone(of), has_succeeded: false }
+    }
+
+    fn succeeded(mut self) {
+        self.has_succeeded = true;
+    }
+}
+
+impl Drop for Checkpoint {
+    fn drop(&mut self) {
+        if !self.has_succeeded {
+            self.of.is_broken.store(true, Ordering::Release);
+        }
+        self.of.under_way.fetch_sub(1, Ordering::AcqRel);
     }
 }

@@ -11,7 +11,7 @@ use coffer_domain::{
     path::Key,
     volume::Provider,
 };
-use futures_util::{StreamExt as _, stream};
+use futures_util::{StreamExt as _, future::BoxFuture, stream};
 use std::{ops::Range, sync::Arc, time::Duration};
 use tokio::{sync::Semaphore, time::timeout};
 
@@ -20,13 +20,13 @@ use tokio::{sync::Semaphore, time::timeout};
 pub struct Limits {
     /// Calls under way at a time, writes of a batch included. A reader or writer that waits for its peer is not under way.
     pub concurrency: usize,
-    /// For a call to be let in, then again for the call itself: begin, read up to the first piece, stat, delete, list, put, sweep, abort.
+    /// For a call to be let in, then again for the call itself: begin, resume, read up to the first piece, stat, delete, list, put, sweep, abort.
     pub operation: Duration,
     /// For each further piece of a read.
     pub piece: Duration,
     /// For a batch to be encoded and written.
     pub write: Duration,
-    /// For an object to become durable, which can mean that gigabytes are put on a slow disk.
+    /// For an object, or what is written of it, to become durable, which can mean that gigabytes are put on a slow disk.
     pub finish: Duration,
 }
 
@@ -100,6 +100,18 @@ impl Driver for Limited {
         Ok(Box::new(LimitedWriter { inner, gate: self.gate.clone(), key: key.clone() }))
     }
 
+    async fn resume(
+        &self,
+        upload: UploadId,
+        key: &Key,
+        size: u64,
+        options: WriteOptions,
+    ) -> Result<Box<dyn Writer>> {
+        let call = self.inner.resume(upload, key, size, options);
+        let inner = self.gate.pass("resume", Some(key), self.gate.limits.operation, call).await?;
+        Ok(Box::new(LimitedWriter { inner, gate: self.gate.clone(), key: key.clone() }))
+    }
+
     async fn read(&self, key: &Key, range: Range<u64>) -> Result<ByteStream> {
         let call = self.inner.read(key, range);
         let pieces = self.gate.pass("read", Some(key), self.gate.limits.operation, call).await?;
@@ -149,6 +161,11 @@ impl Writer for LimitedWriter {
     async fn write(&mut self, batch: Batch) -> Result<()> {
         let Self { inner, gate, key } = self;
         gate.pass("write", Some(key), gate.limits.write, inner.write(batch)).await
+    }
+
+    fn checkpoint(&mut self) -> BoxFuture<'static, Result<()>> {
+        let (call, gate, key) = (self.inner.checkpoint(), self.gate.clone(), self.key.clone());
+        Box::pin(async move { gate.pass("checkpoint", Some(&key), gate.limits.finish, call).await })
     }
 
     async fn finish(self: Box<Self>) -> Result<u64> {

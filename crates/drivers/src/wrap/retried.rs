@@ -3,12 +3,13 @@
 use async_trait::async_trait;
 use bytes::Bytes;
 use coffer_domain::{
-    driver::{ByteStream, Capabilities, Driver, Listed, Result, Stat, WriteOptions, Writer},
+    driver::{ByteStream, Capabilities, Driver, ErrorKind, Listed, Result, Stat, WriteOptions, Writer},
     id::UploadId,
     path::Key,
     volume::Provider,
 };
 use std::{ops::Range, sync::Arc, time::Duration};
+use tokio::time::Instant;
 
 /// How often and after which pauses.
 #[derive(Debug, Clone, Copy)]
@@ -37,8 +38,9 @@ impl Retry {
     }
 }
 
-/// Tries stat, delete, list, put and sweep again when the failure's kind allows it. Nothing else: bytes that were read or written
-/// can only be asked for again by whoever has them.
+/// Tries stat, delete, list, put and sweep again when the failure's kind allows it, and resume on `Unavailable`, while the first try
+/// is not longer ago than the longest pause: the writer before may be about to let go, and somebody waits to send bytes. Nothing
+/// else: bytes that were read or written can only be asked for again by whoever has them.
 #[derive(Debug)]
 pub struct Retried {
     inner: Arc<dyn Driver>,
@@ -51,7 +53,15 @@ impl Retried {
         Self { inner, retry }
     }
 
-    async fn repeat<T, F: Future<Output = Result<T>>>(&self, mut attempt: impl FnMut() -> F) -> Result<T> {
+    async fn repeat<T, F: Future<Output = Result<T>>>(&self, attempt: impl FnMut() -> F) -> Result<T> {
+        self.repeat_if(ErrorKind::is_retryable, attempt).await
+    }
+
+    async fn repeat_if<T, F: Future<Output = Result<T>>>(
+        &self,
+        is_worth_it: impl Fn(ErrorKind) -> bool,
+        mut attempt: impl FnMut() -> F,
+    ) -> Result<T> {
         let mut failures = 0;
         loop {
             let failure = match attempt().await {
@@ -59,7 +69,7 @@ impl Retried {
                 Err(failure) => failure,
             };
             failures += 1;
-            if failures >= self.retry.tries || !failure.kind.is_retryable() {
+            if failures >= self.retry.tries || !is_worth_it(failure.kind) {
                 return Err(failure);
             }
             let pause = self.retry.pause(failures);
@@ -89,6 +99,18 @@ impl Driver for Retried {
 
     async fn begin(&self, upload: UploadId, key: &Key, options: WriteOptions) -> Result<Box<dyn Writer>> {
         self.inner.begin(upload, key, options).await
+    }
+
+    async fn resume(
+        &self,
+        upload: UploadId,
+        key: &Key,
+        size: u64,
+        options: WriteOptions,
+    ) -> Result<Box<dyn Writer>> {
+        let began = Instant::now();
+        let is_worth_it = |kind| kind == ErrorKind::Unavailable && began.elapsed() < self.retry.longest_pause;
+        self.repeat_if(is_worth_it, || self.inner.resume(upload, key, size, options)).await
     }
 
     async fn read(&self, key: &Key, range: Range<u64>) -> Result<ByteStream> {

@@ -8,7 +8,7 @@ use coffer_domain::{
     path::Key,
     volume::Provider,
 };
-use futures_util::Stream;
+use futures_util::{Stream, future::BoxFuture};
 use std::{
     ops::Range,
     pin::Pin,
@@ -23,7 +23,8 @@ use tracing::{Instrument as _, Span, debug_span, field::Empty, info_span};
 /// Puts every call into a span of its own: `driver.begin`, `driver.read`, … with the fields `driver` (the kind of backend), `key`,
 /// `bytes` where some moved, and `error.kind` where it failed. That of a read lasts until its stream ends.
 ///
-/// The span of a `driver.write` is at level debug, since an upload has thousands; `driver.finish` tells the bytes of all.
+/// The spans of `driver.write` and `driver.checkpoint` are at level debug, since an upload has thousands; `driver.finish` tells the
+/// bytes of all. A checkpoint belongs to the span in which it was asked for, whichever task waits for it.
 #[derive(Debug)]
 pub struct Traced {
     inner: Arc<dyn Driver>,
@@ -79,6 +80,19 @@ impl Driver for Traced {
         let provider = self.provider();
         let span = call!(info_span, "driver.begin", provider, %key, upload.id = %upload);
         let inner = within(&span, self.inner.begin(upload, key, options)).await?;
+        Ok(Box::new(TracedWriter { inner, provider, key: key.clone(), bytes: 0 }))
+    }
+
+    async fn resume(
+        &self,
+        upload: UploadId,
+        key: &Key,
+        size: u64,
+        options: WriteOptions,
+    ) -> Result<Box<dyn Writer>> {
+        let provider = self.provider();
+        let span = call!(info_span, "driver.resume", provider, %key, upload.id = %upload, offset = size);
+        let inner = within(&span, self.inner.resume(upload, key, size, options)).await?;
         Ok(Box::new(TracedWriter { inner, provider, key: key.clone(), bytes: 0 }))
     }
 
@@ -142,6 +156,12 @@ impl Writer for TracedWriter {
         span.record("bytes", bytes);
         self.bytes += bytes;
         Ok(())
+    }
+
+    fn checkpoint(&mut self) -> BoxFuture<'static, Result<()>> {
+        let span = call!(debug_span, "driver.checkpoint", self.provider, key = %self.key);
+        let call = span.in_scope(|| self.inner.checkpoint());
+        Box::pin(async move { within(&span, call).await })
     }
 
     async fn finish(self: Box<Self>) -> Result<u64> {

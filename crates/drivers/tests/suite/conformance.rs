@@ -2,6 +2,7 @@
 //! every backend.
 
 mod behaviour;
+mod resume;
 
 use coffer_domain::{
     driver::{Driver, Open as _},
@@ -49,7 +50,7 @@ macro_rules! behaviours {
     (all [$($backend:ident: $open:expr;)+]) => {
         $(mod $backend {
             use super::*;
-            behaviours!(tests $open, [
+            behaviours!(tests $open, behaviour, [
                 nothing_is_visible_before_finish,
                 finish_answers_the_size_and_the_content_reads_back,
                 sixty_four_mebibytes_come_back_as_they_were,
@@ -75,13 +76,32 @@ macro_rules! behaviours {
                 a_dropped_finish_has_either_happened_or_not,
                 keys_of_every_kind_are_kept_apart,
             ]);
+            behaviours!(tests $open, resume, [
+                what_a_checkpoint_made_durable_is_gone_on_with,
+                what_was_written_after_the_checkpoint_is_cut_off,
+                an_object_is_resumed_as_often_as_its_writer_is_lost,
+                writes_go_on_beside_a_checkpoint,
+                checkpoints_may_overlap_and_be_given_up,
+                a_published_object_is_taken_back,
+                less_than_was_asked_for_is_not_found_and_stays,
+                without_bytes_it_begins_anew,
+                a_begin_is_repeated_over_what_it_left,
+                while_one_writes_another_is_refused,
+                of_many_who_resume_one_wins,
+                a_declared_size_is_not_what_is_there,
+                what_is_swept_is_gone,
+                abort_leaves_nothing_to_resume,
+                a_refused_finish_keeps_what_is_staged,
+                a_given_up_resume_has_either_happened_or_not,
+                only_a_resumable_object_has_checkpoints,
+            ]);
         })+
     };
-    (tests $open:expr, [$($name:ident,)+]) => {
+    (tests $open:expr, $module:ident, [$($name:ident,)+]) => {
         $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
         async fn $name() {
             let backend: Backend = $open.await;
-            behaviour::$name(&*backend.driver).await;
+            super::$module::$name(&*backend.driver).await;
         })+
     };
 }

@@ -7,6 +7,7 @@ mod leftovers;
 mod listing;
 mod order;
 mod reading;
+mod resume;
 mod root;
 mod space;
 mod strace;

@@ -34,6 +34,33 @@ pub(crate) async fn begin(driver: &dyn Driver, key: &Key) -> Result<Box<dyn Writ
     driver.begin(UploadId::new(), key, WriteOptions::default()).await
 }
 
+pub(crate) fn resumable() -> WriteOptions {
+    WriteOptions { is_resumable: true, ..WriteOptions::default() }
+}
+
+pub(crate) async fn begin_resumable(
+    driver: &dyn Driver,
+    upload: UploadId,
+    key: &Key,
+) -> Result<Box<dyn Writer>> {
+    driver.begin(upload, key, resumable()).await
+}
+
+/// Goes on as soon as what was given up no longer has the object.
+pub(crate) async fn resume_when_free(
+    driver: &dyn Driver,
+    upload: UploadId,
+    key: &Key,
+    size: u64,
+) -> Box<dyn Writer> {
+    loop {
+        match driver.resume(upload, key, size, resumable()).await {
+            Err(failure) if failure.kind == ErrorKind::Unavailable => tokio::task::yield_now().await,
+            resumed => return resumed.expect("what is staged is there"),
+        }
+    }
+}
+
 pub(crate) async fn write(driver: &dyn Driver, key: &Key, content: &Bytes) -> Result<u64> {
     let mut writer = begin(driver, key).await?;
     for at in (0..content.len()).step_by(1024 * 1024) {

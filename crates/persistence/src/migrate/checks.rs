@@ -25,6 +25,7 @@ pub(super) const RELATIONS: [&str; 26] = [
     "local_paths",
     "nodes",
     "outbox_events",
+    // Made and dropped again on the way.
     "quota_reservations",
     "request_results",
     "s3_buckets",

@@ -1,12 +1,18 @@
 //! A finished upload becomes a file, or a version of one.
 //!
 //! Rows are locked in one order: the request, the intent, the user, the quotas, the file, its versions, its objects.
+//!
+//! What the upload holds is settled: it is given back to the payer of the intent, and what was stored is charged to that of
+//! the file. These are nearly always the same; but the path, or the file, may have been somebody else's meanwhile.
+
+use std::collections::BTreeSet;
+use std::sync::OnceLock;
 
 use coffer_domain::error::{Conflict, Error, State};
 use coffer_domain::file::{Changes, File, Payer, Status};
 use coffer_domain::id::{FileId, ObjectId, UserId};
 use coffer_domain::operation::Operation;
-use coffer_domain::quota::Charge;
+use coffer_domain::quota::{Charge, Hold, QuotaKey};
 use coffer_domain::store::{Commit, NewFile, Target};
 use diesel::sql_types::{BigInt, Uuid as SqlUuid};
 use diesel::{ExpressionMethods, OptionalExtension, QueryDsl};
@@ -15,25 +21,30 @@ use futures_util::try_join;
 use serde_json::Value;
 use uuid::Uuid;
 
-use super::abandon;
+use super::end::abandon;
+use super::row::{Holding, HoldingRow, holding};
 use crate::cached::Cached;
-use crate::error::{Step, too_large};
+use crate::error::{Failure, Step, too_large};
 use crate::events::{self, Happened};
 use crate::files::{self, FileUpdate, NewFileRow};
-use crate::quotas::{self, Locked};
+use crate::quotas::{self, Change, Locked};
 use crate::schema::{storage_file_versions, storage_files, storage_objects};
 use crate::{objects, operations, requests, users};
 
+/// Whose quotas an upload holds, where that is not who pays for the file: found out by one attempt, for the next one, which
+/// has to lock the rows of both.
+pub(crate) type OtherPayer = OnceLock<Payer>;
+
 /// Everything a finished upload changes.
-pub(crate) async fn commit(c: &AsyncPgConnection, commit: &Commit) -> Step<File> {
+pub(crate) async fn commit(c: &AsyncPgConnection, commit: &Commit, other: &OtherPayer) -> Step<File> {
     let request = commit.request.as_ref();
     if let Some(file) = requests::claim(c, request).await? {
         // The first one's file is the answer to both; the second one's bytes are nobody's.
-        abandon(c, commit.upload).await?;
+        abandon(c, commit.held).await?;
         return Ok(file);
     }
     let (file, happened) = match &commit.target {
-        Target::New(new) => (create(c, commit, new).await?, Happened::Created),
+        Target::New(new) => (create(c, commit, new, other).await?, Happened::Created),
         Target::Version { file, if_revision, changes } => {
             (replace(c, commit, *file, *if_revision, changes).await?, Happened::VersionCreated)
         }
@@ -51,7 +62,7 @@ pub(crate) async fn commit(c: &AsyncPgConnection, commit: &Commit) -> Step<File>
     Ok(file)
 }
 
-async fn create(c: &AsyncPgConnection, commit: &Commit, new: &NewFile) -> Step<File> {
+async fn create(c: &AsyncPgConnection, commit: &Commit, new: &NewFile, other: &OtherPayer) -> Step<File> {
     let payer = Payer {
         volume: commit.volume,
         user: new.owner.user,
@@ -59,13 +70,20 @@ async fn create(c: &AsyncPgConnection, commit: &Commit, new: &NewFile) -> Step<F
         organisation: new.organisation.clone(),
         project: new.project.clone(),
     };
-    let ((), (), quotas) = try_join!(
+    // Whom the intent holds quota of is not known before its row was read; to wait for that would be one round trip more for
+    // everybody.
+    let (held, (), quotas) = try_join!(
         take_intent(c, commit, new.id),
         users::ensure(c, commit.by.as_ref(), &new.organisation),
-        quotas::lock(c, &payer),
+        quotas::lock(c, keys(&payer, other.get())),
     )?;
-    let charge = Charge { add_bytes: commit.stored.size, add_files: 1, ..Charge::default() };
-    check(&quotas, charge)?;
+    if held.hold != Hold::default() && held.payer != payer && other.get() != Some(&held.payer) {
+        other.get_or_init(|| held.payer);
+        return Err(Failure::Again);
+    }
+    let size_bytes = commit.stored.size;
+    let charge = Charge { add_bytes: size_bytes, add_files: 1, file_bytes: size_bytes, ..Charge::default() };
+    let settled = settle(quotas, &held, &payer, charge)?;
 
     let description = &new.description;
     let by = commit.by.as_ref().map(|user| user.id.uuid());
@@ -100,11 +118,12 @@ async fn create(c: &AsyncPgConnection, commit: &Commit, new: &NewFile) -> Step<F
         updated_at: commit.at,
     };
     let version = Version { number: 1, filename: &description.filename, mime_type: &description.mime_type };
-    let ((), (), (), (), file) = try_join!(
+    let ((), (), (), (), (), file) = try_join!(
+        end_intent(c, commit, &held),
         insert_object(c, commit),
         insert_file(c, &row),
         insert_version(c, commit, new.id, &version),
-        quotas::count(c, &quotas, charge),
+        quotas::change(c, settled),
         files::read(c, new.id),
     )?;
     Ok(file)
@@ -117,15 +136,16 @@ async fn replace(
     if_revision: Option<u64>,
     changes: &Changes,
 ) -> Step<File> {
-    let ((), (), row) = try_join!(
+    let (held, (), row) = try_join!(
         take_intent(c, commit, id),
         users::ensure(c, commit.by.as_ref(), &commit.operation.organisation),
         files::peek(c, id),
     )?;
     let payer = row.payer();
     // The last of these runs when the file is locked, so what it reads stays.
+    let other = Some(&held.payer).filter(|_| held.hold != Hold::default());
     let (quotas, row, previous) =
-        try_join!(quotas::lock(c, &payer), files::lock(c, id), current_version(c, id))?;
+        try_join!(quotas::lock(c, keys(&payer, other)), files::lock(c, id), current_version(c, id))?;
     if row.deleted_at.is_some() {
         return Err(files::not_found(id).into());
     }
@@ -142,9 +162,10 @@ async fn replace(
     let charge = Charge {
         add_bytes: commit.stored.size,
         free_bytes: given_up.map_or(0, |previous| previous.size.unsigned_abs()),
+        file_bytes: commit.stored.size,
         ..Charge::default()
     };
-    check(&quotas, charge)?;
+    let settled = settle(quotas, &held, &payer, charge)?;
 
     let number = row.version_number.saturating_add(1);
     // New content makes a corrupted file whole.
@@ -165,38 +186,83 @@ async fn replace(
     };
     let objects_given_up: Vec<_> =
         given_up.iter().map(|previous| ObjectId::from(previous.object_id)).collect();
-    let ((), (), (), (), (), (), file) = try_join!(
+    let ((), (), (), (), (), (), (), file) = try_join!(
+        end_intent(c, commit, &held),
         insert_object(c, commit),
         retire(c, previous.as_ref(), commit.keeps_versions),
         insert_version(c, commit, id, &version),
         files::write(c, id, &update),
         objects::give_up(c, &objects_given_up),
-        quotas::count(c, &quotas, charge),
+        quotas::change(c, settled),
         files::read(c, id),
     )?;
     Ok(file)
 }
 
-/// The intent ends with this commit, if nobody ended it before.
-async fn take_intent(c: &AsyncPgConnection, commit: &Commit, file: FileId) -> Step<()> {
-    const TAKE: &str = "UPDATE storage_uploads
-        SET state = 'COMMITTED', file_id = $4, persisted_size = $5, updated_at = now()
-        WHERE id = $1 AND state IN ('OPEN', 'FINISHING') AND node_id = $2 AND node_epoch = $3 AND expire_time > now()";
+/// Takes the intent for this commit, if it is still held; answers what it holds.
+///
+/// One that holds nothing, as most, ends right here. The others do with what they hold, in [`end_intent`].
+async fn take_intent(c: &AsyncPgConnection, commit: &Commit, file: FileId) -> Step<Holding> {
+    const TAKE: &str = concat!(
+        "UPDATE storage_uploads u
+         SET state = CASE WHEN reserved_bytes = 0 AND reserved_files = 0 THEN 'COMMITTED' ELSE state END,
+             file_id = $3, persisted_size = $4, updated_at = now()
+         WHERE id = $1 AND epoch = $2 AND (state = 'FINISHING' OR state = 'OPEN' AND expire_time > now())
+         RETURNING ",
+        holding!("u")
+    );
     let take = diesel::sql_query(TAKE)
-        .bind::<SqlUuid, _>(commit.upload.uuid())
-        .bind::<SqlUuid, _>(commit.start.node.uuid())
-        .bind::<BigInt, _>(commit.start.epoch)
+        .bind::<SqlUuid, _>(commit.held.upload.uuid())
+        .bind::<BigInt, _>(commit.held.epoch)
         .bind::<SqlUuid, _>(file.uuid())
         .bind::<BigInt, _>(size(commit)?);
-    match Cached(take).execute(&mut &*c).await? {
-        0 => Err(Error::Conflict(Conflict::Fenced).into()),
-        _ => Ok(()),
+    let taken: Option<HoldingRow> = Cached(take).get_result(&mut &*c).await.optional()?;
+    Holding::try_from(taken.ok_or(Error::Conflict(Conflict::Fenced))?)
+}
+
+/// Ends an intent that held quota, which the counters lose in the same round trip.
+async fn end_intent(c: &AsyncPgConnection, commit: &Commit, held: &Holding) -> Step<()> {
+    const END: &str = "UPDATE storage_uploads SET state = 'COMMITTED', reserved_bytes = 0, reserved_files = 0
+        WHERE id = $1";
+    if held.hold != Hold::default() {
+        let end = diesel::sql_query(END).bind::<SqlUuid, _>(commit.held.upload.uuid());
+        Cached(end).execute(&mut &*c).await?;
+    }
+    Ok(())
+}
+
+/// The quotas of one or two payers, in their order.
+fn keys(payer: &Payer, other: Option<&Payer>) -> Vec<QuotaKey> {
+    match other {
+        Some(other) if other != payer => {
+            let both: BTreeSet<_> = payer.quotas().into_iter().chain(other.quotas()).collect();
+            both.into_iter().collect()
+        }
+        _ => payer.quotas(),
     }
 }
 
-fn check(quotas: &[Locked], charge: Charge) -> Step<()> {
-    let exhausted = quotas::exhausted(quotas, charge);
-    if exhausted.is_empty() { Ok(()) } else { Err(Error::QuotaExceeded(exhausted).into()) }
+/// What changes in every quota. What goes beyond the hold has to fit beside all that is used and reserved, of which the hold
+/// is a part as long as it is not settled.
+fn settle(
+    quotas: Vec<Locked>,
+    held: &Holding,
+    payer: &Payer,
+    charge: Charge,
+) -> Step<Vec<(QuotaKey, Change)>> {
+    let (charged, holding) = (payer.quotas(), held.payer.quotas());
+    let (mut changes, mut exhausted) = (Vec::new(), Vec::new());
+    for Locked { key, usage, .. } in quotas {
+        let hold = if holding.contains(&key) { held.hold } else { Hold::default() };
+        let mut change = Change::released(hold)?;
+        if charged.contains(&key) {
+            exhausted.extend(usage.exhausted(&key, charge.beyond(hold)));
+            change = change + Change::charged(charge)?;
+        }
+        changes.push((key, change));
+    }
+    quotas::refuse(exhausted)?;
+    Ok(changes)
 }
 
 struct Previous {

@@ -67,9 +67,9 @@ const REFUSED: &[(&str, &str)] = &[
         "storage_objects_deleting_check",
     ),
     (
-        "INSERT INTO quota_reservations (upload_id, quota_table, quota_id, bytes, files)
-         VALUES (gen_random_uuid(), 'users', gen_random_uuid(), 1, 1)",
-        "quota_reservations_quota_table_check",
+        "INSERT INTO storage_operations (id, operation, status, record)
+         VALUES (uuid_v7_floor(now()), 'guess', 'success', '')",
+        "storage_operations_operation_check",
     ),
     (
         "INSERT INTO storage_operations (id, operation, status, record)
@@ -118,6 +118,19 @@ async fn a_request_counts_once_while_its_upload_lives() {
                      '00000000-0000-7000-8000-000000000003', 'f', n.id, 1, now() FROM storage_volumes v, nodes n";
     migrated.run(start).await.unwrap();
     assert_eq!(migrated.refusal(start).await.constraint_name(), Some("storage_uploads_request_key"));
+    migrated.run("UPDATE storage_uploads SET reserved_bytes = 1, reserved_files = 1").await.unwrap();
+    for (sql, constraint) in [
+        ("UPDATE storage_uploads SET reserved_bytes = -1", "storage_uploads_reserved_bytes_check"),
+        ("UPDATE storage_uploads SET reserved_files = -1", "storage_uploads_reserved_files_check"),
+        ("UPDATE storage_uploads SET state = 'ABORTED'", "storage_uploads_reserved_check"),
+        (
+            "UPDATE storage_uploads SET state = 'COMMITTED', reserved_bytes = 0",
+            "storage_uploads_reserved_check",
+        ),
+    ] {
+        assert_eq!(migrated.refusal(sql).await.constraint_name(), Some(constraint), "{sql}");
+    }
+    migrated.run("UPDATE storage_uploads SET reserved_bytes = 0, reserved_files = 0").await.unwrap();
     let swept = migrated.refusal("UPDATE storage_uploads SET swept_at = now()").await;
     assert_eq!(swept.constraint_name(), Some("storage_uploads_swept_at_check"));
     migrated.run("UPDATE storage_uploads SET state = 'ABORTED', swept_at = now()").await.unwrap();

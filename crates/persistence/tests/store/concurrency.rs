@@ -58,7 +58,7 @@ async fn a_commit_and_a_fence_never_both_happen() {
     let (mut committed, mut fenced) = (0, 0);
     for n in 0..50 {
         let upload = rig.upload(&ann, &format!("{n}.txt"), 1);
-        rig.store.open_upload(&upload.intent).await.unwrap();
+        rig.open(&upload).await;
         let why = operation(OperationKind::Upload).failed(&Error::DeadlineExceeded);
         // Either may be a little later than the other, so that both come to win.
         let pause = Duration::from_micros(n * 60);
@@ -72,7 +72,7 @@ async fn a_commit_and_a_fence_never_both_happen() {
             if n % 2 == 1 {
                 tokio::time::sleep(pause).await;
             }
-            rig.store.abort_upload(upload.intent.id, &why).await.unwrap()
+            rig.store.abort_upload(upload.held(), &why).await.unwrap()
         };
         match join(commit, abort).await {
             (Ok(file), false) => {
@@ -86,7 +86,10 @@ async fn a_commit_and_a_fence_never_both_happen() {
     assert_eq!(committed + fenced, 50);
     assert!(committed > 0 && fenced > 0, "{committed} committed, {fenced} fenced: the race was none");
     assert_eq!(rig.text("SELECT count(*) FROM storage_files").await, committed.to_string());
-    assert_eq!(rig.store.dead_uploads(100).await.unwrap().len(), fenced);
+    assert_eq!(
+        rig.store.dead_uploads(&operation(OperationKind::Reconcile), 100).await.unwrap().len(),
+        fenced
+    );
     rig.assert_no_drift().await;
 }
 

@@ -132,7 +132,7 @@ async fn a_database_that_is_gone_is_unavailable_and_comes_back() {
         assert!(is_unavailable(&rig.store.ping().await));
         assert!(is_unavailable(&rig.store.file(&lookup).await));
         let upload = rig.upload(&Actor::user("ann"), "b.txt", 1);
-        assert!(is_unavailable(&rig.store.open_upload(&upload.intent).await));
+        assert!(is_unavailable(&rig.store.open_upload(&upload.intent, None).await));
         assert!(is_unavailable(&rig.store.commit_upload(&upload.commit).await));
         assert!(is_unavailable(&rig.store.tidy().await));
     }
@@ -193,7 +193,7 @@ async fn a_commit_whose_answer_is_lost_is_answered_all_the_same() {
     let rig = Rig::new().await;
     let (proxy, store) = by_proxy(&rig).await;
     let upload = rig.upload(&Actor::user("ann"), "a.txt", 5);
-    store.open_upload(&upload.intent).await.unwrap();
+    store.open_upload(&upload.intent, None).await.unwrap();
     proxy.set(Mode::CutAfter);
     let file = store.commit_upload(&upload.commit).await.unwrap();
     assert!(proxy.has_cut());
@@ -216,7 +216,7 @@ async fn a_commit_that_never_arrived_is_unavailable_and_did_nothing() {
     let rig = Rig::new().await;
     let (proxy, store) = by_proxy(&rig).await;
     let upload = rig.upload(&Actor::user("ann"), "a.txt", 5);
-    store.open_upload(&upload.intent).await.unwrap();
+    store.open_upload(&upload.intent, None).await.unwrap();
     proxy.set(Mode::CutBefore);
     let outcome = store.commit_upload(&upload.commit).await;
     assert!(proxy.has_cut());
@@ -228,7 +228,7 @@ async fn a_commit_that_never_arrived_is_unavailable_and_did_nothing() {
     // What names no operation cannot be asked for.
     let upload = rig.upload(&Actor::user("ann"), "b.txt", 5);
     proxy.set(Mode::CutAfter);
-    assert!(is_unavailable(&store.open_upload(&upload.intent).await));
+    assert!(is_unavailable(&store.open_upload(&upload.intent, None).await));
     assert_eq!(rig.text("SELECT count(*) FROM storage_uploads").await, "2");
     rig.assert_no_drift().await;
 }

@@ -13,6 +13,8 @@ mod purge;
 mod quotas;
 mod reconcile;
 mod requests;
+mod reservations;
+mod resume;
 mod rig;
 mod tenants;
 mod tidy;

@@ -4,21 +4,22 @@ use std::time::Duration;
 
 use coffer_domain::error::{Conflict, Error};
 use coffer_domain::id::NodeId;
+use coffer_domain::operation::OperationKind;
 use coffer_domain::path::Key;
 use coffer_domain::store::{NodeStart, Store};
 use coffer_domain::time::now;
 
-use crate::rig::{Actor, Rig, Upload};
+use crate::rig::{Actor, Rig, Upload, operation};
 
 async fn open(rig: &Rig, path: &str, change: impl FnOnce(&mut Upload)) -> Upload {
     let mut upload = rig.upload(&Actor::user("ann"), path, 1);
     change(&mut upload);
-    rig.store.open_upload(&upload.intent).await.unwrap();
+    rig.open(&upload).await;
     upload
 }
 
 fn held_by(start: NodeStart) -> impl FnOnce(&mut Upload) {
-    move |upload| (upload.intent.start, upload.commit.start) = (start, start)
+    move |upload| upload.intent.start = start
 }
 
 #[tokio::test]
@@ -35,7 +36,7 @@ async fn uploads_that_nobody_can_finish_are_fenced_and_the_living_are_not() {
     let again = rig.store.start_node(restarted.node, "test", long).await.unwrap();
     let of_again = open(&rig, "again", held_by(again)).await;
 
-    let dead = rig.store.dead_uploads(10).await.unwrap();
+    let dead = rig.store.dead_uploads(&operation(OperationKind::Reconcile), 10).await.unwrap();
     let expected = [&expired, &of_restarted, &of_lapsed].map(|upload| upload.intent.id);
     assert_eq!(dead.iter().map(|upload| upload.id).collect::<Vec<_>>(), expected);
     assert_eq!((dead[0].volume, &dead[0].key), (rig.volume.id, &expired.intent.key));
@@ -48,14 +49,14 @@ async fn uploads_that_nobody_can_finish_are_fenced_and_the_living_are_not() {
         assert!(matches!(refused, Err(Error::Conflict(Conflict::Fenced))), "{refused:?}");
     }
     // They come back until they are swept.
-    assert_eq!(rig.store.dead_uploads(2).await.unwrap(), dead[..2]);
+    assert_eq!(rig.store.dead_uploads(&operation(OperationKind::Reconcile), 2).await.unwrap(), dead[..2]);
     rig.store.upload_swept(expired.intent.id).await.unwrap();
-    assert_eq!(rig.store.dead_uploads(10).await.unwrap(), dead[1..]);
+    assert_eq!(rig.store.dead_uploads(&operation(OperationKind::Reconcile), 10).await.unwrap(), dead[1..]);
     rig.store.upload_swept(living.intent.id).await.unwrap();
     for upload in [&living, &of_again] {
         rig.store.commit_upload(&upload.commit).await.unwrap();
     }
-    assert_eq!(rig.store.dead_uploads(10).await.unwrap(), dead[1..]);
+    assert_eq!(rig.store.dead_uploads(&operation(OperationKind::Reconcile), 10).await.unwrap(), dead[1..]);
     rig.assert_no_drift().await;
 }
 
@@ -71,7 +72,7 @@ async fn keys_are_known_by_objects_and_open_uploads_of_their_volume() {
     rig.version(&ann, &given_up, 2).run(&rig.store).await.unwrap();
     let stranger = Key::parse("xx/yy/stranger").unwrap();
     let dead = open(&rig, "e.txt", |u| u.intent.expires_at = now()).await.intent.key;
-    rig.store.dead_uploads(10).await.unwrap();
+    rig.store.dead_uploads(&operation(OperationKind::Reconcile), 10).await.unwrap();
 
     let given_up = given_up.content.key;
     let asked = [&committed, &opened, &elsewhere, &given_up, &stranger, &dead].map(Clone::clone);

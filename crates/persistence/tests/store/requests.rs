@@ -78,7 +78,7 @@ async fn a_request_sent_eight_times_at_once_has_one_effect_and_one_answer() {
     assert_eq!(rig.text("SELECT count(*) FROM storage_files").await, "1");
     assert_eq!(rig.text("SELECT count(*) FROM storage_operations WHERE operation = 'upload'").await, "1");
     // The bytes of the other seven are swept.
-    let dead = rig.store.dead_uploads(100).await.unwrap();
+    let dead = rig.store.dead_uploads(&operation(OperationKind::Reconcile), 100).await.unwrap();
     assert_eq!(dead.len(), 7);
     assert!(dead.iter().all(|upload| upload.key != files[0].content.key));
     rig.assert_no_drift().await;

@@ -15,9 +15,11 @@ use coffer_domain::id::{
 };
 use coffer_domain::operation::{Operation, OperationKind};
 use coffer_domain::path::{Key, StoragePath};
-use coffer_domain::request::Request;
+use coffer_domain::quota::Hold;
+use coffer_domain::request::{Request, UPLOAD_METHOD};
 use coffer_domain::store::{Commit, Intent, Lookup, NewFile, NodeStart, Store, Target};
 use coffer_domain::time::now;
+use coffer_domain::upload::Held;
 use coffer_domain::volume::{Backend, LocalPath, Provider, Settings, Volume, VolumeRef};
 use coffer_embedded_postgres::{Cluster, Options as ClusterOptions};
 use coffer_persistence::database::Options;
@@ -146,6 +148,11 @@ pub(crate) fn operation(kind: OperationKind) -> Operation {
     Caller::service().operation(kind)
 }
 
+/// What an upload is started with.
+pub(crate) fn start_request() -> Request {
+    request(UPLOAD_METHOD)
+}
+
 pub(crate) fn request(method: &'static str) -> Request {
     Request { scope: "clinic//ann".to_owned(), id: RequestId::new(), method, fingerprint: [7; 32] }
 }
@@ -249,6 +256,16 @@ impl Rig {
         Upload::new(file.volume, actor, target, Some(file.id), size, self.start)
     }
 
+    /// Begins an upload.
+    pub(crate) async fn open(&self, upload: &Upload) -> coffer_domain::upload::Upload {
+        self.store.open_upload(&upload.intent, None).await.unwrap()
+    }
+
+    /// The row of an upload.
+    pub(crate) async fn row(&self, upload: &Upload) -> coffer_domain::upload::Upload {
+        self.store.upload(upload.intent.id).await.unwrap().unwrap()
+    }
+
     /// A file, uploaded.
     pub(crate) async fn put(&self, actor: &Actor, path: &str, size: u64) -> File {
         self.upload(actor, path, size).run(&self.store).await.unwrap()
@@ -305,7 +322,7 @@ pub(crate) fn volume_on(path: &LocalPath, name: &str, set: impl FnOnce(&mut Sett
     let mut settings = Settings::new(name, Backend::Local { local_path_id: path.id });
     set(&mut settings);
     let at = now();
-    Volume { id: VolumeId::new(), settings, quota_used: 0, created_at: at, updated_at: at }
+    Volume { id: VolumeId::new(), settings, quota_used: 0, quota_reserved: 0, created_at: at, updated_at: at }
 }
 
 pub(crate) fn description(filename: &str) -> Description {
@@ -347,6 +364,8 @@ impl Upload {
             version,
             file,
             payer: actor.payer(volume),
+            hold: Hold::default(),
+            file_bytes: 0,
             scope: format!("{}//", actor.organisation),
             request: None,
             spec: serde_json::json!({}),
@@ -355,8 +374,7 @@ impl Upload {
             expires_at: now() + chrono::TimeDelta::hours(1),
         };
         let commit = Commit {
-            upload,
-            start,
+            held: Held { upload, epoch: 1 },
             target,
             version,
             object: ObjectId::new(),
@@ -385,6 +403,30 @@ impl Upload {
         self
     }
 
+    /// Begun with the request, so that it outlives its stream.
+    pub(crate) fn resumable(mut self, request: &Request) -> Self {
+        self.intent.request = Some(request.clone());
+        self.with_request(request)
+    }
+
+    /// Holding as much as it will need, if its size is as it says: of files, one if it is new.
+    pub(crate) fn holding(mut self) -> Self {
+        let bytes = self.commit.stored.size;
+        let files = u64::from(self.intent.file.is_none());
+        (self.intent.hold, self.intent.file_bytes) = (Hold { bytes, files }, bytes);
+        self
+    }
+
+    /// On its way on another start of a node.
+    pub(crate) fn on(mut self, start: NodeStart) -> Self {
+        self.intent.start = start;
+        self
+    }
+
+    pub(crate) fn held(&self) -> Held {
+        self.commit.held
+    }
+
     pub(crate) fn keeping_versions(mut self) -> Self {
         self.commit.keeps_versions = true;
         self
@@ -406,7 +448,7 @@ impl Upload {
 
     /// Begins and commits it.
     pub(crate) async fn run(&self, store: &PgStore) -> Result<File> {
-        store.open_upload(&self.intent).await.unwrap();
+        store.open_upload(&self.intent, None).await?;
         store.commit_upload(&self.commit).await
     }
 }

@@ -16,10 +16,10 @@ async fn what_is_past_its_keeping_goes_and_the_rest_stays() {
     }
     for n in 2..5 {
         let upload = rig.upload(&ann, &format!("{n}.txt"), 1);
-        rig.store.open_upload(&upload.intent).await.unwrap();
+        rig.open(&upload).await;
         if n < 4 {
             let why = operation(OperationKind::Upload).failed(&Error::DeadlineExceeded);
-            rig.store.abort_upload(upload.intent.id, &why).await.unwrap();
+            rig.store.abort_upload(upload.held(), &why).await.unwrap();
         }
         if n == 2 {
             rig.store.upload_swept(upload.intent.id).await.unwrap();
@@ -30,8 +30,9 @@ async fn what_is_past_its_keeping_goes_and_the_rest_stays() {
         "INSERT INTO outbox_events (id, type) SELECT uuid_v7_floor(now() - interval '8 days' - n * interval '1 second'), 'old'
              FROM generate_series(1, 2500) AS n;
          UPDATE request_results SET expires_at = now() WHERE request_id = '{}';
-         UPDATE storage_uploads SET updated_at = now() - interval '25 hours' WHERE state <> 'COMMITTED'
-             OR id = (SELECT id FROM storage_uploads WHERE state = 'COMMITTED' ORDER BY id LIMIT 1)",
+         UPDATE storage_uploads SET updated_at = now() - interval '25 hours',
+             id = overlay(id::text PLACING left(uuid_v7_floor(now() - interval '26 hours')::text, 13) FROM 1)::uuid
+         WHERE state <> 'COMMITTED' OR id = (SELECT id FROM storage_uploads WHERE state = 'COMMITTED' ORDER BY id LIMIT 1)",
         requests[0].id
     ))
     .await;

@@ -21,7 +21,7 @@ async fn an_intent_is_a_row_with_all_it_says() {
     let ann = Actor::user("ann").through("chat").on("trial");
     let mut upload = rig.upload(&ann, "a.txt", 7);
     upload.intent.request = Some(request("WriteFile"));
-    rig.store.open_upload(&upload.intent).await.unwrap();
+    rig.open(&upload).await;
     let intent = &upload.intent;
     assert_eq!(
         rig.text("SELECT concat_ws(' ', id, state, volume_id, key, version_id, user_id, app_id, organisation_id,
@@ -44,12 +44,12 @@ async fn one_request_has_one_open_intent() {
         ..upload
     };
     let first = intent(rig.upload(&ann, "a.txt", 1));
-    rig.store.open_upload(&first.intent).await.unwrap();
+    rig.open(&first).await;
     let second = intent(rig.upload(&ann, "a.txt", 1));
-    let refused = rig.store.open_upload(&second.intent).await;
+    let refused = rig.store.open_upload(&second.intent, None).await;
     assert!(matches!(refused, Err(Error::Conflict(Conflict::InFlight))), "{refused:?}");
-    assert!(rig.store.abort_upload(first.intent.id, &failed(&first)).await.unwrap());
-    rig.store.open_upload(&second.intent).await.unwrap();
+    assert!(rig.store.abort_upload(first.held(), &failed(&first)).await.unwrap());
+    rig.open(&second).await;
 }
 
 #[tokio::test]
@@ -57,12 +57,12 @@ async fn an_intent_needs_its_volume() {
     let rig = Rig::new().await;
     let mut upload = rig.upload(&Actor::user("ann"), "a.txt", 1);
     upload.intent.volume = VolumeId::new();
-    let refused = rig.store.open_upload(&upload.intent).await;
+    let refused = rig.store.open_upload(&upload.intent, None).await;
     assert!(matches!(refused, Err(Error::NotFound(Resource::Volume(_)))), "{refused:?}");
     let other = rig.make_volume("other", |_| {}).await;
     rig.store.delete_volume(other.id, &operation(OperationKind::DeleteVolume), None).await.unwrap();
     upload.intent.volume = other.id;
-    let refused = rig.store.open_upload(&upload.intent).await;
+    let refused = rig.store.open_upload(&upload.intent, None).await;
     assert!(matches!(refused, Err(Error::NotFound(Resource::Volume(_)))), "{refused:?}");
 }
 
@@ -77,23 +77,23 @@ async fn only_who_holds_an_open_intent_commits_it() {
     let never_opened = rig.upload(&ann, "a.txt", 1);
     fenced(rig.store.commit_upload(&never_opened.commit).await.map(drop));
 
-    let mut of_a_later_start = rig.upload(&ann, "a.txt", 1);
-    of_a_later_start.commit.start.epoch += 1;
-    fenced(of_a_later_start.run(&rig.store).await.map(drop));
+    let mut taken_over = rig.upload(&ann, "a.txt", 1);
+    taken_over.commit.held.epoch -= 1;
+    fenced(taken_over.run(&rig.store).await.map(drop));
 
     let mut expired = rig.upload(&ann, "a.txt", 1);
     expired.intent.expires_at = now() - chrono::TimeDelta::seconds(1);
     fenced(expired.run(&rig.store).await.map(drop));
 
     let aborted = rig.upload(&ann, "a.txt", 1);
-    rig.store.open_upload(&aborted.intent).await.unwrap();
-    assert!(rig.store.abort_upload(aborted.intent.id, &failed(&aborted)).await.unwrap());
+    rig.open(&aborted).await;
+    assert!(rig.store.abort_upload(aborted.held(), &failed(&aborted)).await.unwrap());
     fenced(rig.store.commit_upload(&aborted.commit).await.map(drop));
 
     let committed = rig.upload(&ann, "a.txt", 1);
     committed.run(&rig.store).await.unwrap();
     fenced(rig.store.commit_upload(&committed.commit).await.map(drop));
-    assert!(!rig.store.abort_upload(committed.intent.id, &failed(&committed)).await.unwrap());
+    assert!(!rig.store.abort_upload(committed.held(), &failed(&committed)).await.unwrap());
     assert_eq!(rig.text("SELECT count(*) FROM storage_files").await, "1");
     rig.assert_no_drift().await;
 }
@@ -103,19 +103,19 @@ async fn an_abort_records_why_unless_the_upload_was_committed() {
     let rig = Rig::new().await;
     let ann = Actor::user("ann");
     let aborted = rig.upload(&ann, "a.txt", 1);
-    rig.store.open_upload(&aborted.intent).await.unwrap();
+    rig.open(&aborted).await;
     let why = failed(&aborted);
-    assert!(rig.store.abort_upload(aborted.intent.id, &why).await.unwrap());
-    assert!(!rig.store.abort_upload(aborted.intent.id, &why).await.unwrap());
+    assert!(rig.store.abort_upload(aborted.held(), &why).await.unwrap());
+    assert!(!rig.store.abort_upload(aborted.held(), &why).await.unwrap());
     let too_late = failed(&aborted);
-    assert!(!rig.store.abort_upload(aborted.intent.id, &too_late).await.unwrap());
+    assert!(!rig.store.abort_upload(aborted.held(), &too_late).await.unwrap());
     assert_eq!(rig.store.recorded(&[why.id, too_late.id]).await.unwrap().len(), 2);
     assert_eq!(rig.text("SELECT state || epoch FROM storage_uploads").await, "ABORTED2");
 
     let committed = rig.upload(&ann, "a.txt", 1);
     committed.run(&rig.store).await.unwrap();
     let untrue = failed(&committed);
-    assert!(!rig.store.abort_upload(committed.intent.id, &untrue).await.unwrap());
+    assert!(!rig.store.abort_upload(committed.held(), &untrue).await.unwrap());
     assert!(rig.store.recorded(&[untrue.id]).await.unwrap().is_empty());
 }
 

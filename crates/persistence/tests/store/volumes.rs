@@ -147,7 +147,7 @@ async fn a_volume_goes_when_it_holds_nothing() {
     let volume = &rig.volume;
 
     let upload = rig.upload(&ann, "a.txt", 1);
-    rig.store.open_upload(&upload.intent).await.unwrap();
+    rig.open(&upload).await;
     not_empty(delete(&rig, volume.id).await);
     not_empty(update(&rig, volume, &volume.settings, true).await.map(drop));
     let file = rig.store.commit_upload(&upload.commit).await.unwrap();
@@ -163,9 +163,9 @@ async fn a_volume_goes_when_it_holds_nothing() {
     assert!(matches!(refused, Err(Error::State(State::InUse(_)))), "{refused:?}");
     rig.store.reclaimed(&[file.content.object]).await.unwrap();
     let upload = rig.upload(&ann, "b.txt", 1);
-    rig.store.open_upload(&upload.intent).await.unwrap();
+    rig.open(&upload).await;
     let why = operation(OperationKind::Upload).failed(&Error::DeadlineExceeded);
-    rig.store.abort_upload(upload.intent.id, &why).await.unwrap();
+    rig.store.abort_upload(upload.held(), &why).await.unwrap();
     let refused = delete(&rig, volume.id).await;
     assert!(matches!(refused, Err(Error::State(State::InUse(_)))), "{refused:?}");
     rig.store.upload_swept(upload.intent.id).await.unwrap();
@@ -188,11 +188,11 @@ async fn a_volume_is_deleted_or_an_upload_begins_but_not_both() {
             if n % 2 == 0 {
                 tokio::task::yield_now().await;
             }
-            rig.store.open_upload(&upload.intent).await
+            rig.store.open_upload(&upload.intent, None).await
         };
         match futures_util::join!(delete(&rig, volume.id), begin) {
             (Ok(()), Err(Error::NotFound(Resource::Volume(_)))) => deleted += 1,
-            (Err(Error::State(State::VolumeNotEmpty)), Ok(())) => opened += 1,
+            (Err(Error::State(State::VolumeNotEmpty)), Ok(_)) => opened += 1,
             other => panic!("{other:?}"),
         }
     }

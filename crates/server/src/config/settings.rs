@@ -193,7 +193,7 @@ pub(crate) static TABLE: &[Setting] = &[
     },
     Setting {
         key: "shutdown.grace",
-        doc: "How long running streams may go on after SIGTERM, 0s to 1h. Commits that have begun get 5 s more.",
+        doc: "How long running streams may go on after SIGTERM, 0s to 1h. Uploads that can be resumed end in order when most of it is over. Commits that have begun get 5 s more.",
         set: |c, v| put(&mut c.shutdown_grace, v.duration(Duration::ZERO, HOUR)),
         show: |c| duration(c.shutdown_grace),
     },

@@ -200,6 +200,7 @@ fn count(report: &Report) {
         orphans_removed,
         orphans_left,
         objects_missing,
+        staged_removed,
         problems,
     } = report;
     for (what, number) in [
@@ -210,6 +211,7 @@ fn count(report: &Report) {
         ("orphans_removed", orphans_removed),
         ("orphans_left", orphans_left),
         ("objects_missing", objects_missing),
+        ("staged_removed", staged_removed),
         ("problems", problems),
     ] {
         metrics::counter!("coffer_reconciled_total", "what" => what).increment(*number);

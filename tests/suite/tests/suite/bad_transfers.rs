@@ -1,9 +1,9 @@
 //! Bad transfers: refused with the right code, and nothing is left behind.
 
-use coffer_proto::v1::{self, write_file_request::FirstMessage};
+use coffer_proto::v1;
 use coffer_tests::{
     Cofferd, Token,
-    grpc::{Clients, at, bad_fields, by_id, messages, noise, refusal},
+    grpc::{Clients, at, bad_fields, by_id, data, finish, first, messages, noise, refusal},
 };
 use prost_types::{Struct, Value, value::Kind};
 use std::time::{Duration, Instant};
@@ -34,6 +34,7 @@ async fn nothing_is_left(cofferd: &Cofferd, expected_files: i64) {
     let stored =
         cofferd.database.number("SELECT coalesce(sum(size), 0)::bigint FROM storage_file_versions").await;
     assert_eq!(used, stored, "bytes charged");
+    assert_eq!(super::uploads::held(cofferd).await, 0, "quota held");
 }
 
 async fn send(clients: &Clients, messages: Vec<v1::WriteFileRequest>) -> Status {
@@ -43,19 +44,6 @@ async fn send(clients: &Clients, messages: Vec<v1::WriteFileRequest>) -> Status 
         .write_file(tokio_stream::iter(messages))
         .await
         .expect_err("this upload is refused")
-}
-
-fn spec(spec: v1::UploadSpec) -> v1::WriteFileRequest {
-    v1::WriteFileRequest { first_message: Some(FirstMessage::Spec(spec)), ..Default::default() }
-}
-
-fn data(offset: i64, content: &[u8]) -> v1::WriteFileRequest {
-    let data = v1::ChecksummedData { content: content.to_vec().into(), crc32c: None };
-    v1::WriteFileRequest { write_offset: offset, data: Some(data), ..Default::default() }
-}
-
-fn finish(offset: i64) -> v1::WriteFileRequest {
-    v1::WriteFileRequest { write_offset: offset, finish: true, ..Default::default() }
 }
 
 fn with_sha256(message: v1::WriteFileRequest, sha256: &str) -> v1::WriteFileRequest {
@@ -77,69 +65,73 @@ async fn streams_that_break_the_protocol() {
     let cases: Vec<(&str, Vec<v1::WriteFileRequest>, (Code, &str))> = vec![
         ("first message is a chunk", vec![data(0, b"abc"), finish(3)], invalid),
         ("no message", vec![], invalid),
-        ("two specs", vec![spec(at("bad.bin")), spec(at("bad.bin")), finish(0)], invalid),
+        ("two specs", vec![first(at("bad.bin")), first(at("bad.bin")), finish(0)], invalid),
         (
             "spec after chunks",
-            vec![spec(at("bad.bin")), data(0, b"abc"), spec(at("bad.bin")), finish(3)],
+            vec![first(at("bad.bin")), data(0, b"abc"), first(at("bad.bin")), finish(3)],
             invalid,
         ),
-        ("ends without finish", vec![spec(at("bad.bin")), data(0, b"abc")], invalid),
+        ("ends without finish", vec![first(at("bad.bin")), data(0, b"abc")], invalid),
         (
             "fewer bytes than declared",
-            vec![spec(declared(10)), data(0, b"123456789"), finish(9)],
+            vec![first(declared(10)), data(0, b"123456789"), finish(9)],
             (Code::OutOfRange, "SIZE_MISMATCH"),
         ),
         (
             "more bytes than declared",
-            vec![spec(declared(10)), data(0, b"12345678901"), finish(11)],
+            vec![first(declared(10)), data(0, b"12345678901"), finish(11)],
             (Code::OutOfRange, "SIZE_MISMATCH"),
         ),
         (
             "declared size is beyond any disk",
-            vec![spec(declared(i64::MAX)), finish(0)],
+            vec![first(declared(i64::MAX)), finish(0)],
             (Code::ResourceExhausted, "VOLUME_FULL"),
         ),
-        ("declared size is negative", vec![spec(declared(-1)), finish(0)], invalid),
+        ("declared size is negative", vec![first(declared(-1)), finish(0)], invalid),
         (
             "sha256 of other content",
-            vec![spec(at("bad.bin")), data(0, b"abc"), with_sha256(finish(3), &other)],
+            vec![first(at("bad.bin")), data(0, b"abc"), with_sha256(finish(3), &other)],
             (Code::InvalidArgument, "CHECKSUM_MISMATCH"),
         ),
         (
             "sha256 of other content, declared",
-            vec![spec(v1::UploadSpec { sha256: other.clone(), ..at("bad.bin") }), data(0, b"abc"), finish(3)],
+            vec![
+                first(v1::UploadSpec { sha256: other.clone(), ..at("bad.bin") }),
+                data(0, b"abc"),
+                finish(3),
+            ],
             (Code::InvalidArgument, "CHECKSUM_MISMATCH"),
         ),
-        ("sha256 too short", vec![spec(at("bad.bin")), with_sha256(finish(0), "abcd")], invalid),
+        ("sha256 too short", vec![first(at("bad.bin")), with_sha256(finish(0), "abcd")], invalid),
         (
             "sha256 in capitals",
-            vec![spec(v1::UploadSpec { sha256: other.to_uppercase(), ..at("bad.bin") }), finish(0)],
+            vec![first(v1::UploadSpec { sha256: other.to_uppercase(), ..at("bad.bin") }), finish(0)],
             invalid,
         ),
         (
             "crc32c of other bytes",
-            vec![spec(at("bad.bin")), with_crc32c(data(0, b"abc"), 1), finish(3)],
+            vec![first(at("bad.bin")), with_crc32c(data(0, b"abc"), 1), finish(3)],
             (Code::InvalidArgument, "CHECKSUM_MISMATCH"),
         ),
         (
             "a gap",
-            vec![spec(at("bad.bin")), data(0, b"abc"), data(4, b"e"), finish(5)],
+            vec![first(at("bad.bin")), data(0, b"abc"), data(4, b"e"), finish(5)],
             (Code::OutOfRange, "OFFSET_GAP"),
         ),
-        ("a negative offset", vec![spec(at("bad.bin")), data(-1, b"abc"), finish(2)], invalid),
+        ("a negative offset", vec![first(at("bad.bin")), data(-1, b"abc"), finish(2)], invalid),
         (
             "a message over 2 MiB",
-            vec![spec(at("bad.bin")), data(0, &noise(2 * 1024 * 1024 + 1)), finish(0)],
+            vec![first(at("bad.bin")), data(0, &noise(2 * 1024 * 1024 + 1)), finish(0)],
             (Code::InvalidArgument, "MESSAGE_TOO_LARGE"),
         ),
         (
             "a message over 4 MiB",
-            vec![spec(at("bad.bin")), data(0, &noise(4 * 1024 * 1024 + 1)), finish(0)],
+            vec![first(at("bad.bin")), data(0, &noise(4 * 1024 * 1024 + 1)), finish(0)],
             (Code::OutOfRange, ""),
         ),
         (
             "endless empty messages",
-            std::iter::once(spec(at("bad.bin"))).chain((0..3_000).map(|_| data(0, b""))).collect(),
+            std::iter::once(first(at("bad.bin"))).chain((0..3_000).map(|_| data(0, b""))).collect(),
             invalid,
         ),
     ];
@@ -269,7 +261,7 @@ async fn specs_with_bad_fields() {
 async fn a_stream_that_stalls_is_cut() {
     let cofferd = Cofferd::start_with(&[("transfer.stall_timeout", "1s")]).await;
     let ann = cofferd.clients(&Token::user("ann", "clinic")).await;
-    for sent in [vec![spec(at("stall.bin"))], vec![spec(at("stall.bin")), data(0, &noise(1_500_000))]] {
+    for sent in [vec![first(at("stall.bin"))], vec![first(at("stall.bin")), data(0, &noise(1_500_000))]] {
         let (sender, receiver) = tokio::sync::mpsc::channel(4);
         for message in sent {
             sender.send(message).await.unwrap();
@@ -358,27 +350,24 @@ async fn a_client_that_leaves_leaves_nothing() {
 async fn one_request_at_a_time_and_bytes_one_by_one() {
     let cofferd = Cofferd::start().await;
     let ann = cofferd.clients(&Token::user("ann", "clinic")).await;
-    let request_id = uuid::Uuid::now_v7().to_string();
-    let (sender, receiver) = tokio::sync::mpsc::channel(4);
-    sender.send(spec(v1::UploadSpec { request_id: request_id.clone(), ..at("slow.bin") })).await.unwrap();
-    let mut transfers = ann.transfers.clone();
-    let slow = tokio::spawn(async move {
-        transfers.write_file(tokio_stream::wrappers::ReceiverStream::new(receiver)).await
-    });
+    let spec = v1::UploadSpec { request_id: uuid::Uuid::now_v7().to_string(), ..at("slow.bin") };
+    let earlier = ann.writing();
+    assert!(earlier.send(first(spec.clone())).await);
     let since = Instant::now();
     while cofferd.database.number("SELECT count(*) FROM storage_uploads WHERE state = 'OPEN'").await == 0 {
-        assert!(since.elapsed() < Duration::from_secs(10), "the first upload begins");
+        assert!(since.elapsed() < Duration::from_secs(10), "the first stream begins");
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
-    let status = ann.upload(v1::UploadSpec { request_id, ..at("slow.bin") }, b"").await.unwrap_err();
-    assert_eq!(refusal(&status), (Code::Aborted, "REQUEST_IN_FLIGHT".to_owned()));
-    // The first goes on undisturbed, a byte at a time.
+    // Another stream of the same request takes over, and goes on undisturbed, a byte at a time.
+    let slow = ann.writing();
+    assert!(slow.send(first(spec)).await);
+    let status = earlier.answer().await.unwrap_err();
+    assert_eq!(refusal(&status), (Code::Aborted, "UPLOAD_TAKEN_OVER".to_owned()));
     for n in 0..5_000 {
-        sender.send(data(n, &[n as u8])).await.unwrap();
+        assert!(slow.send(data(n, &[n as u8])).await);
     }
-    sender.send(finish(5_000)).await.unwrap();
-    drop(sender);
-    assert_eq!(slow.await.unwrap().unwrap().into_inner().persisted_size, 5_000);
+    assert!(slow.send(finish(5_000)).await);
+    assert_eq!(slow.end().await.unwrap().persisted_size, 5_000);
     nothing_is_left(&cofferd, 1).await;
 }
 
@@ -388,7 +377,7 @@ async fn a_token_that_expires_ends_the_stream() {
     let ann = cofferd.clients(&Token::user("ann", "clinic").ttl("2s")).await;
     let (sender, receiver) = tokio::sync::mpsc::channel(1);
     tokio::spawn(async move {
-        let _ = sender.send(spec(at("late.bin"))).await;
+        let _ = sender.send(first(at("late.bin"))).await;
         for n in 0.. {
             tokio::time::sleep(Duration::from_millis(100)).await;
             if sender.send(data(n * 3, b"abc")).await.is_err() {

@@ -3,7 +3,8 @@
 use coffer_proto::v1;
 use coffer_tests::{
     Cofferd, Token,
-    grpc::{Clients, at, by_id, noise},
+    dice::{Dice, number_of_run},
+    grpc::{Clients, at, by_id, noise, refusal},
 };
 use sha2::Digest as _;
 use std::{
@@ -13,31 +14,28 @@ use std::{
 };
 
 /// Kills in the run of the suite; `COFFER_KILLS` asks for more.
-const KILLS: u32 = 30;
+const KILLS: u64 = 30;
 /// Clients that upload, replace, delete and purge at once.
 const CLIENTS: u64 = 8;
 
 /// What the service acknowledged: content of each live file by id. `None`: a deletion was asked for and its outcome is not known.
 type Acknowledged = Arc<Mutex<HashMap<String, Option<String>>>>;
 
-/// Numbers that look random and repeat for a seed.
-struct Dice(u64);
+/// Resumable uploads whose answer was lost, with their size: they are sent again to the next service.
+type Unanswered = Arc<Mutex<Vec<(v1::UploadSpec, usize)>>>;
 
-impl Dice {
-    fn below(&mut self, limit: u64) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0 % limit
-    }
-}
-
-fn sha256(content: &[u8]) -> String {
+pub(crate) fn sha256(content: &[u8]) -> String {
     data_encoding::HEXLOWER.encode(&sha2::Sha256::digest(content))
 }
 
 /// Works until the service goes away.
-async fn work(clients: Clients, acknowledged: Acknowledged, mut dice: Dice, round: u32) {
+async fn work(
+    clients: Clients,
+    acknowledged: Acknowledged,
+    unanswered: Unanswered,
+    mut dice: Dice,
+    worker: String,
+) {
     for n in 0.. {
         let known = acknowledged
             .lock()
@@ -68,12 +66,23 @@ async fn work(clients: Clients, acknowledged: Acknowledged, mut dice: Dice, roun
             }
             _ => {
                 let declared = (dice.below(2) == 0).then_some(content.len() as i64);
+                let is_resumable = dice.below(3) == 0;
+                let request_id = if is_resumable { uuid::Uuid::now_v7().to_string() } else { String::new() };
                 let spec =
-                    v1::UploadSpec { size_bytes: declared, ..at(&format!("{round}/{:x}/{n}", dice.0)) };
-                clients.upload(spec, &content).await.map(|file| {
-                    assert_eq!(file.sha256, sha256(&content));
-                    acknowledged.lock().unwrap().insert(file.id, Some(file.sha256));
-                })
+                    v1::UploadSpec { size_bytes: declared, request_id, ..at(&format!("{worker}/{n}")) };
+                match clients.upload(spec.clone(), &content).await {
+                    Ok(file) => {
+                        assert_eq!(file.sha256, sha256(&content));
+                        acknowledged.lock().unwrap().insert(file.id, Some(file.sha256));
+                        Ok(())
+                    }
+                    Err(status) => {
+                        if is_resumable {
+                            unanswered.lock().unwrap().push((spec, content.len()));
+                        }
+                        Err(status)
+                    }
+                }
             }
         };
         if outcome.is_err() {
@@ -82,20 +91,39 @@ async fn work(clients: Clients, acknowledged: Acknowledged, mut dice: Dice, roun
     }
 }
 
+/// Sends again whose answer was lost. What the dead service was finishing is busy until it is found.
+async fn send_again(clients: &Clients, acknowledged: &Acknowledged, unanswered: &Unanswered) -> usize {
+    let all = std::mem::take(&mut *unanswered.lock().unwrap());
+    for (spec, size) in &all {
+        let content = noise(*size);
+        let since = Instant::now();
+        let file = loop {
+            match clients.upload(spec.clone(), &content).await {
+                Ok(file) => break file,
+                Err(status) => {
+                    assert_eq!(refusal(&status).1, "REQUEST_IN_FLIGHT", "{status:?}");
+                    assert!(since.elapsed() < Duration::from_secs(20), "it is found: {status:?}");
+                    tokio::time::sleep(Duration::from_millis(20)).await;
+                }
+            }
+        };
+        assert_eq!((file.version, file.sha256.as_str()), (1, sha256(&content).as_str()), "stored once");
+        acknowledged.lock().unwrap().insert(file.id, Some(file.sha256));
+    }
+    all.len()
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nothing_acknowledged_is_lost_and_nothing_is_left_over() {
-    let kills: u32 = std::env::var("COFFER_KILLS")
-        .ok()
-        .map_or(KILLS, |text| text.parse().expect("COFFER_KILLS is a number"));
-    let seed = std::env::var("COFFER_SEED")
-        .ok()
-        .map_or(0x5EED, |text| text.parse().expect("COFFER_SEED is a number"));
+    let kills = number_of_run("COFFER_KILLS", KILLS);
+    let seed = number_of_run("COFFER_SEED", 0x5EED);
     println!("seed {seed}, {kills} kills");
-    let mut dice = Dice(seed);
+    let mut dice = Dice::new(seed);
     // With the default grace of a day the comparison of volumes deletes nothing here: what is swept is swept by its intent.
     let mut cofferd = Cofferd::start().await;
     let ann = cofferd.token(&Token::user("ann", "clinic"));
-    let acknowledged = Acknowledged::default();
+    let (acknowledged, unanswered) = (Acknowledged::default(), Unanswered::default());
+    let mut sent_again = 0;
     for round in 0..kills {
         let clients = cofferd.clients_with(Some(&ann)).await;
         let workers: Vec<_> = (0..CLIENTS)
@@ -103,8 +131,9 @@ async fn nothing_acknowledged_is_lost_and_nothing_is_left_over() {
                 tokio::spawn(work(
                     clients.clone(),
                     Arc::clone(&acknowledged),
-                    Dice(seed ^ (u64::from(round) << 32) ^ (n + 1)),
-                    round,
+                    Arc::clone(&unanswered),
+                    Dice::new(seed ^ (round << 32) ^ (n + 1)),
+                    format!("{round}/{n}"),
                 ))
             })
             .collect();
@@ -114,6 +143,8 @@ async fn nothing_acknowledged_is_lost_and_nothing_is_left_over() {
             worker.await.unwrap();
         }
         cofferd.launch().await;
+        let clients = cofferd.clients_with(Some(&ann)).await;
+        sent_again += send_again(&clients, &acknowledged, &unanswered).await;
     }
 
     settle(&cofferd).await;
@@ -131,8 +162,8 @@ async fn nothing_acknowledged_is_lost_and_nothing_is_left_over() {
             (None, _) => {}
         }
     }
-    println!("{intact} acknowledged files intact");
-    assert!(intact > 50, "the run did something: {intact}");
+    println!("{intact} acknowledged files intact, {sent_again} of them sent again");
+    assert!(intact > 50 && sent_again > 5, "the run did something: {intact}, {sent_again}");
     assert_eq!(
         cofferd.database.number("SELECT count(*) FROM storage_files WHERE status = 'corrupted'").await,
         0
@@ -148,7 +179,7 @@ async fn nothing_acknowledged_is_lost_and_nothing_is_left_over() {
 }
 
 /// Waits for the reconciler, then shows that keys and rows are the same set.
-async fn settle(cofferd: &Cofferd) {
+pub(crate) async fn settle(cofferd: &Cofferd) {
     let since = Instant::now();
     let sql = cofferd.database.connect().await;
     loop {

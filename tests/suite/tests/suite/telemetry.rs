@@ -101,7 +101,8 @@ fn find_trace(collector: &Collector) -> Option<Vec<(String, Span)>> {
         .then_some(trace)
 }
 
-async fn get(cofferd: &Cofferd, path: &str) -> (u16, String) {
+/// Status and whole answer of a request to the HTTP port.
+pub(crate) async fn get(cofferd: &Cofferd, path: &str) -> (u16, String) {
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
     let mut stream = tokio::net::TcpStream::connect(cofferd.http_addr()).await.unwrap();
     stream

@@ -1,8 +1,11 @@
 use super::*;
 use coffer_domain::{
     Error,
+    file::Payer,
     file::{Classification, FileRef},
-    id::FileId,
+    id::{FileId, UploadId, VersionId, VolumeId},
+    path::Key,
+    time::now,
 };
 use coffer_proto::v1::{FileReference, file_reference::By};
 use prost_types::{Struct, Value, value::Kind};
@@ -108,4 +111,70 @@ fn reads_are_of_a_version_from_an_offset() {
         spec(Some(2_147_483_647), i64::MAX, 9_223_372_036_854_775_807)
     );
     assert!(matches!(read(-1, 0, -1), Err(Error::Invalid(violations)) if violations.len() == 2));
+}
+
+#[test]
+fn uploads_are_listed_by_state_and_path() {
+    let list = |state, path: &str| {
+        let message = ListUploadsRequest { state, path: path.into(), ..ListUploadsRequest::default() };
+        let mut fields = Fields::default();
+        let filter = upload_filter(message, &mut fields);
+        fields.finish(filter)
+    };
+    assert_eq!(list(0, "").unwrap(), Filter::default());
+    let states = [State::Open, State::Finishing, State::Committed, State::Aborted, State::Expired];
+    for (number, state) in (1..).zip(states) {
+        assert_eq!(list(number, "a/b").unwrap(), Filter { state: Some(state), path: Some("a/b".into()) });
+    }
+    let bad = list(99, "a\0b").unwrap_err();
+    assert!(matches!(bad, Error::Invalid(violations) if violations.len() == 2));
+}
+
+#[test]
+fn an_upload_is_shown_as_it_was_asked_for() {
+    let at = now();
+    let (volume, id) = (VolumeId::new(), UploadId::new());
+    let spec = UploadSpec {
+        path: Some("a/b".into()),
+        changes: Changes { filename: Some("b.txt".into()), ..Changes::default() },
+        ..UploadSpec::default()
+    };
+    let upload = |state, spec: &UploadSpec| Upload {
+        id,
+        state,
+        epoch: 2,
+        volume,
+        key: Key::parse("k").unwrap(),
+        version: VersionId::new(),
+        file: None,
+        payer: Payer { volume, user: None, app: None, organisation: "clinic".into(), project: None },
+        scope: "s".into(),
+        request: None,
+        spec: serde_json::to_value(spec).unwrap(),
+        declared_size: Some(9),
+        persisted_size: 4,
+        state_at_persisted: None,
+        held: Hold { bytes: 5, files: 1 },
+        created_at: at,
+        updated_at: at,
+        expires_at: at,
+    };
+    let expected = v1::Upload {
+        id: id.to_string(),
+        state: UploadState::Open.into(),
+        volume_id: volume.to_string(),
+        path: "a/b".into(),
+        filename: "b.txt".into(),
+        file_id: String::new(),
+        size_bytes: Some(9),
+        persisted_size: 4,
+        reserved_bytes: 5,
+        create_time: Some(to_time(at)),
+        update_time: Some(to_time(at)),
+        expire_time: Some(to_time(at)),
+    };
+    assert_eq!(to_upload(upload(State::Open, &spec)), expected);
+    let bare = to_upload(upload(State::Committed, &UploadSpec::default()));
+    assert_eq!((bare.path.as_str(), bare.filename.as_str(), bare.expire_time), ("", "", None));
+    assert_eq!(bare.state(), UploadState::Committed);
 }

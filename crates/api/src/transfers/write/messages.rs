@@ -1,23 +1,68 @@
 //! The messages of an upload, each within the time that a stream may make no progress and that its token is good.
 
+use crate::edge::Gone;
 use coffer_domain::{
     Error,
     error::Unauthenticated,
     time::{Timestamp, now},
 };
-use coffer_proto::v1::WriteFileRequest;
-use futures_util::{Stream, StreamExt as _};
-use std::time::Duration;
+use coffer_proto::v1::{
+    self, BidiWriteFileRequest, ChecksummedData, WriteFileRequest, bidi_write_file_request,
+    write_file_request,
+};
+use futures_util::{FutureExt as _, Stream, StreamExt as _, stream::BoxStream};
+use std::{fmt, time::Duration};
 use tokio::time::timeout;
 use tonic::Status;
+
+/// A message, whichever RPC it came with.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(super) struct Message {
+    pub(super) first: Option<First>,
+    pub(super) write_offset: i64,
+    pub(super) data: Option<ChecksummedData>,
+    pub(super) finish: bool,
+    pub(super) sha256: String,
+}
+
+/// What only the first message has.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum First {
+    Spec(Box<v1::UploadSpec>),
+    Upload(String),
+}
+
+impl From<WriteFileRequest> for Message {
+    fn from(message: WriteFileRequest) -> Self {
+        use write_file_request::FirstMessage;
+        let WriteFileRequest { first_message, write_offset, data, finish, sha256 } = message;
+        let first = first_message.map(|first| match first {
+            FirstMessage::Spec(spec) => First::Spec(Box::new(spec)),
+            FirstMessage::UploadId(id) => First::Upload(id),
+        });
+        Self { first, write_offset, data, finish, sha256 }
+    }
+}
+
+impl From<BidiWriteFileRequest> for Message {
+    fn from(message: BidiWriteFileRequest) -> Self {
+        use bidi_write_file_request::FirstMessage;
+        let BidiWriteFileRequest { first_message, write_offset, data, finish, sha256 } = message;
+        let first = first_message.map(|first| match first {
+            FirstMessage::Spec(spec) => First::Spec(Box::new(spec)),
+            FirstMessage::UploadId(id) => First::Upload(id),
+        });
+        Self { first, write_offset, data, finish, sha256 }
+    }
+}
 
 /// Why a stream goes no further.
 #[derive(Debug)]
 pub(super) enum Stop {
-    /// The service refuses it.
+    /// The service refuses it, or its client left.
     Refused(Error),
-    /// The transport ended it: the client left, or what it sent was no message.
-    Broken(Status),
+    /// What the client sent was no message; tonic says why.
+    Unreadable(Status),
 }
 
 impl From<Error> for Stop {
@@ -26,31 +71,65 @@ impl From<Error> for Stop {
     }
 }
 
-#[derive(Debug)]
-pub(super) struct Messages<S> {
-    stream: S,
+/// The stream of a request.
+pub(super) struct Messages {
+    stream: BoxStream<'static, Result<Message, Status>>,
     stall_timeout: Duration,
     expires_at: Timestamp,
 }
 
-impl<S> Messages<S>
-where
-    S: Stream<Item = Result<WriteFileRequest, Status>> + Unpin,
-{
-    pub(super) fn new(stream: S, stall_timeout: Duration, expires_at: Timestamp) -> Self {
-        Self { stream, stall_timeout, expires_at }
+impl fmt::Debug for Messages {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Messages").finish_non_exhaustive()
+    }
+}
+
+impl Messages {
+    pub(super) fn new<M>(
+        stream: impl Stream<Item = Result<M, Status>> + Send + 'static,
+        stall_timeout: Duration,
+        expires_at: Timestamp,
+    ) -> Self
+    where
+        Message: From<M>,
+    {
+        Self { stream: stream.map(|message| message.map(Message::from)).boxed(), stall_timeout, expires_at }
     }
 
     /// The next message; `None` at the end of the stream. Only waiting for the client counts: while the backend is slow, nobody asks.
-    pub(super) async fn next(&mut self) -> Result<Option<WriteFileRequest>, Stop> {
-        let expired = Error::Unauthenticated(Unauthenticated::Expired);
-        let Some(lifetime) = (self.expires_at - now()).to_std().ok().filter(|left| !left.is_zero()) else {
-            return Err(expired.into());
-        };
+    ///
+    /// Dropping the future loses nothing.
+    pub(super) async fn next(&mut self) -> Result<Option<Message>, Stop> {
+        let lifetime = self.lifetime()?;
         match timeout(lifetime.min(self.stall_timeout), self.stream.next()).await {
-            Ok(message) => message.transpose().map_err(Stop::Broken),
-            Err(_) if lifetime < self.stall_timeout => Err(expired.into()),
+            Ok(message) => read(message),
+            Err(_) if lifetime < self.stall_timeout => Err(expired().into()),
             Err(_) => Err(Error::Stalled { seconds: self.stall_timeout.as_secs() }.into()),
         }
     }
+
+    /// The next message if it has arrived, whole; `None` inside at the end of the stream.
+    pub(super) fn arrived(&mut self) -> Result<Option<Option<Message>>, Stop> {
+        self.lifetime()?;
+        self.stream.next().now_or_never().map(read).transpose()
+    }
+
+    /// How long the token is good.
+    fn lifetime(&self) -> Result<Duration, Error> {
+        (self.expires_at - now()).to_std().ok().filter(|left| !left.is_zero()).ok_or_else(expired)
+    }
 }
+
+fn read(message: Option<Result<Message, Status>>) -> Result<Option<Message>, Stop> {
+    message.transpose().map_err(|status| match Gone::caused(&status) {
+        true => Stop::Refused(Error::ClientLeft),
+        false => Stop::Unreadable(status),
+    })
+}
+
+fn expired() -> Error {
+    Error::Unauthenticated(Unauthenticated::Expired)
+}
+
+#[cfg(test)]
+mod tests;

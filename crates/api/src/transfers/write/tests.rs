@@ -1,6 +1,7 @@
 use super::*;
 use bytes::Bytes;
 use coffer_domain::{caller::Roles, time::now};
+use coffer_proto::v1;
 
 fn principal() -> Principal {
     Principal {
@@ -13,9 +14,13 @@ fn principal() -> Principal {
     }
 }
 
-fn message(write_offset: i64, content: &'static str) -> WriteFileRequest {
+fn message(write_offset: i64, content: &'static str) -> Message {
     let data = ChecksummedData { content: Bytes::from_static(content.as_bytes()), crc32c: None };
-    WriteFileRequest { write_offset, data: Some(data), ..WriteFileRequest::default() }
+    Message { write_offset, data: Some(data), ..Message::default() }
+}
+
+fn with_spec(spec: v1::UploadSpec) -> Option<First> {
+    Some(First::Spec(Box::new(spec)))
 }
 
 fn bad_fields(error: Error) -> Vec<String> {
@@ -25,18 +30,18 @@ fn bad_fields(error: Error) -> Vec<String> {
     }
 }
 
-fn first(message: WriteFileRequest) -> Result<(coffer_domain::service::UploadSpec, Part), Error> {
+fn first(message: Message) -> Result<(Target, Part), Error> {
     let mut fields = Fields::default();
-    let (spec, part) = first_message(message, &principal(), &mut fields);
-    fields.finish(spec.zip(part))
+    let (target, part) = first_message(message, &principal(), &mut fields);
+    fields.finish(target.zip(part))
 }
 
 #[test]
 fn the_first_message_has_the_spec_and_may_be_the_last() {
-    let spec = UploadSpec { filename: "a".into(), ..UploadSpec::default() };
-    let whole =
-        WriteFileRequest { first_message: Some(FirstMessage::Spec(spec)), finish: true, ..message(0, "abc") };
-    let (spec, part) = first(whole).unwrap();
+    let spec = v1::UploadSpec { filename: "a".into(), ..v1::UploadSpec::default() };
+    let whole = Message { first: with_spec(spec), finish: true, ..message(0, "abc") };
+    let (target, part) = first(whole).unwrap();
+    let Target::New(spec) = target else { panic!("{target:?}") };
     assert_eq!(spec.changes.filename.as_deref(), Some("a"));
     assert_eq!(part.finish, Some(None));
     assert_eq!(part.data.unwrap().1.content, "abc");
@@ -44,86 +49,66 @@ fn the_first_message_has_the_spec_and_may_be_the_last() {
 }
 
 #[test]
-fn later_messages_have_no_spec() {
-    let spec = FirstMessage::Spec(UploadSpec::default());
-    let again =
-        WriteFileRequest { first_message: Some(spec), write_offset: -3, ..WriteFileRequest::default() };
-    assert_eq!(bad_fields(later_message(again).unwrap_err()), ["spec", "write_offset"]);
+fn the_first_message_may_name_an_upload_that_was_started() {
+    let id = UploadId::new();
+    let named = |id: &str| Message { first: Some(First::Upload(id.to_owned())), ..message(7, "abc") };
+    let (target, part) = first(named(&id.to_string())).unwrap();
+    assert!(matches!(target, Target::Started(named) if named == id));
+    assert_eq!(part.data.unwrap().0, 7);
+    for bad in ["", "x", &"x".repeat(1_000_000), &uuid::Uuid::nil().to_string()] {
+        assert_eq!(bad_fields(first(named(bad)).unwrap_err()), ["upload_id"], "{bad:.40}");
+    }
+}
+
+#[test]
+fn later_messages_have_neither() {
+    let again = |first| Message { first, write_offset: -3, ..Message::default() };
+    let spec = with_spec(v1::UploadSpec::default());
+    assert_eq!(bad_fields(later_message(again(spec)).unwrap_err()), ["spec", "write_offset"]);
+    let id = Some(First::Upload(UploadId::new().to_string()));
+    assert_eq!(bad_fields(later_message(again(id)).unwrap_err()), ["upload_id", "write_offset"]);
     assert_eq!(later_message(message(3, "x")).unwrap().data.unwrap().0, 3);
+}
+
+#[test]
+fn data_ends_below_2_to_the_63() {
+    assert!(later_message(message(i64::MAX - 3, "abc")).is_ok());
+    assert!(later_message(message(i64::MAX, "")).is_ok());
+    for (offset, content) in [(i64::MAX - 2, "abc"), (i64::MAX, "a"), (-1, "a"), (i64::MIN, "")] {
+        assert_eq!(bad_fields(later_message(message(offset, content)).unwrap_err()), ["write_offset"]);
+    }
 }
 
 #[test]
 fn the_checksum_goes_with_the_end() {
     let sha256 = "ab".repeat(32);
-    let early = WriteFileRequest { sha256: sha256.clone(), ..WriteFileRequest::default() };
+    let early = Message { sha256: sha256.clone(), ..Message::default() };
     assert_eq!(bad_fields(later_message(early.clone()).unwrap_err()), ["sha256"]);
-    let last = later_message(WriteFileRequest { finish: true, ..early.clone() }).unwrap();
+    let last = later_message(Message { finish: true, ..early.clone() }).unwrap();
     assert_eq!(last.finish, Some(Some(sha256.parse().unwrap())));
-    let upper = WriteFileRequest { finish: true, sha256: sha256.to_uppercase(), ..early };
+    let upper = Message { finish: true, sha256: sha256.to_uppercase(), ..early };
     assert_eq!(bad_fields(later_message(upper).unwrap_err()), ["sha256"]);
 }
 
 #[test]
 fn request_ids_are_bound_to_caller_method_and_content() {
     let id = uuid::Uuid::now_v7().to_string();
-    let read = |spec: &UploadSpec, principal: &Principal| {
+    let read = |spec: &v1::UploadSpec, principal: &Principal| {
         let mut fields = Fields::default();
-        let request = request_id(&mut fields, principal, WRITE_FILE, &spec.request_id, spec);
+        let request = request_id(&mut fields, principal, UPLOAD_METHOD, &spec.request_id, spec);
         fields.finish(request)
     };
-    let spec = UploadSpec { request_id: id.clone(), path: "a".into(), ..UploadSpec::default() };
+    let spec = v1::UploadSpec { request_id: id.clone(), path: "a".into(), ..v1::UploadSpec::default() };
     let request = read(&spec, &principal()).unwrap().unwrap();
     assert_eq!(read(&spec, &principal()).unwrap(), Some(request.clone()));
     assert_eq!((request.method, request.id.to_string()), ("WriteFile", id));
-    let other = read(&UploadSpec { path: "b".into(), ..spec.clone() }, &principal()).unwrap().unwrap();
+    let other = read(&v1::UploadSpec { path: "b".into(), ..spec.clone() }, &principal()).unwrap().unwrap();
     assert_ne!(other.fingerprint, request.fingerprint);
     let stranger = Principal { organisation: "bank".into(), ..principal() };
     assert_ne!(read(&spec, &stranger).unwrap().unwrap().scope, request.scope);
-    assert_eq!(read(&UploadSpec::default(), &principal()).unwrap(), None);
+    assert_eq!(read(&v1::UploadSpec::default(), &principal()).unwrap(), None);
     for bad in ["x".to_owned(), "x".repeat(10 * 1024), uuid::Uuid::nil().to_string()] {
-        let spec = UploadSpec { request_id: bad, ..UploadSpec::default() };
+        let spec = v1::UploadSpec { request_id: bad, ..v1::UploadSpec::default() };
         assert_eq!(bad_fields(read(&spec, &principal()).unwrap_err()), ["spec.request_id"]);
-    }
-}
-
-mod messages {
-    use super::*;
-    use crate::transfers::write::messages::{Messages, Stop};
-    use coffer_domain::error::Unauthenticated;
-    use std::time::Duration;
-
-    const STALL: Duration = Duration::from_secs(30);
-
-    fn later(seconds: i64) -> coffer_domain::time::Timestamp {
-        now() + chrono::TimeDelta::seconds(seconds)
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_silent_client_stalls() {
-        let mut messages = Messages::new(futures_util::stream::pending(), STALL, later(3_600));
-        let begun = tokio::time::Instant::now();
-        assert!(matches!(messages.next().await, Err(Stop::Refused(Error::Stalled { seconds: 30 }))));
-        assert_eq!(begun.elapsed().as_secs(), 30);
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_token_ends_while_the_client_is_silent() {
-        let mut messages = Messages::new(futures_util::stream::pending(), STALL, later(5));
-        let expired = Error::Unauthenticated(Unauthenticated::Expired).reason();
-        assert!(matches!(messages.next().await, Err(Stop::Refused(error)) if error.reason() == expired));
-    }
-
-    #[tokio::test]
-    async fn messages_pass_until_the_token_has_expired() {
-        let stream = || tokio_stream::iter([Ok(message(0, "a")), Err(Status::cancelled("gone"))]);
-        let mut messages = Messages::new(stream(), STALL, later(60));
-        assert!(matches!(messages.next().await, Ok(Some(_))));
-        assert!(matches!(messages.next().await, Err(Stop::Broken(_))));
-        assert!(matches!(messages.next().await, Ok(None)));
-        let mut late = Messages::new(stream(), STALL, later(-1));
-        assert!(matches!(
-            late.next().await,
-            Err(Stop::Refused(Error::Unauthenticated(Unauthenticated::Expired)))
-        ));
     }
 }

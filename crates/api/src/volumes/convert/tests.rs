@@ -38,6 +38,7 @@ fn every_bad_field_of_a_new_volume_is_told() {
         quota_limit_bytes: Some(-1),
         max_file_bytes: Some(-1),
         trash_retention: Some(WireDuration { seconds: 1, nanos: 1 }),
+        upload_ttl: Some(WireDuration { seconds: -1, nanos: 0 }),
         ..wire(LocalPathId::new())
     };
     let expected = [
@@ -47,6 +48,7 @@ fn every_bad_field_of_a_new_volume_is_told() {
         "volume.quota_limit_bytes",
         "volume.max_file_bytes",
         "volume.trash_retention",
+        "volume.upload_ttl",
     ];
     assert_eq!(converted(|fields| settings(Some(bad), fields)).unwrap_err(), expected);
     assert_eq!(converted(|fields| settings(None, fields)).unwrap_err(), ["volume"]);
@@ -96,13 +98,21 @@ fn who_only_uses_a_volume_sees_neither_backend_nor_quota_nor_access_lists() {
         allowed_organisations: vec!["clinic".into()],
         ..Settings::new("main", Backend::Local { local_path_id: LocalPathId::new() })
     };
-    let volume =
-        Volume { id: VolumeId::new(), settings, quota_used: 3, created_at: now(), updated_at: now() };
+    let volume = Volume {
+        id: VolumeId::new(),
+        settings,
+        quota_used: 3,
+        quota_reserved: 2,
+        created_at: now(),
+        updated_at: now(),
+    };
     let whole = to_volume(volume.clone(), View::Whole);
     assert_eq!((whole.quota_limit_bytes, whole.quota_used_bytes, whole.allowed_apps.len()), (Some(5), 3, 1));
+    assert_eq!(whole.quota_reserved_bytes, 2);
     assert!(whole.backend.is_some());
     let used = to_volume(volume, View::of(&Caller::service()));
     assert_eq!((used.backend, used.quota_limit_bytes, used.quota_used_bytes), (None, None, 0));
+    assert_eq!(used.quota_reserved_bytes, 0);
     assert!(used.allowed_apps.is_empty() && used.allowed_organisations.is_empty());
     assert_eq!((used.name.as_str(), used.is_active), ("main", Some(true)));
 }
@@ -119,4 +129,45 @@ fn a_check_is_healthy_if_all_its_steps_passed() {
         ("VOLUME_FULL", false, 7)
     );
     assert!(!check(vec![]).is_healthy);
+}
+
+#[test]
+fn how_long_uploads_stay_open_is_set_told_and_unset() {
+    let ttl = |seconds| Some(WireDuration { seconds, nanos: 0 });
+    let new = v1::Volume { upload_ttl: ttl(60), ..wire(LocalPathId::new()) };
+    let settings = converted(|fields| settings(Some(new), fields)).unwrap();
+    assert_eq!(settings.upload_ttl_seconds, Some(60));
+    let at = now();
+    let id = VolumeId::new();
+    let volume = Volume { id, settings, quota_used: 0, quota_reserved: 0, created_at: at, updated_at: at };
+    assert_eq!(to_volume(volume, View::Whole).upload_ttl, ttl(60));
+    let changed = |upload_ttl, mask: &[&str]| {
+        let volume = v1::Volume { id: id.to_string(), upload_ttl, ..v1::Volume::default() };
+        change(volume, mask).map(|(_, changes)| changes.upload_ttl_seconds)
+    };
+    assert_eq!(changed(ttl(90), &["upload_ttl"]), Ok(Some(Some(90))));
+    assert_eq!(changed(None, &["upload_ttl"]), Ok(Some(None)));
+    assert_eq!(changed(ttl(90), &["default_prefix"]), Ok(None));
+    assert_eq!(changed(ttl(-1), &["upload_ttl"]), Err(vec!["volume.upload_ttl".to_owned()]));
+}
+
+#[test]
+fn a_reconciliation_is_told() {
+    let difference = |kind| Difference { kind, key: "a".into() };
+    let kinds =
+        [DifferenceKind::Orphan, DifferenceKind::OrphanLeft, DifferenceKind::Missing, DifferenceKind::Staged];
+    let told = to_reconciled(VolumeReport {
+        objects_compared: 1,
+        orphans_removed: 2,
+        orphans_left: 3,
+        objects_missing: 4,
+        staged_removed: 5,
+        staged_left: 6,
+        differences: kinds.map(difference).into(),
+    });
+    assert_eq!((told.objects_compared, told.orphans_removed, told.orphans_left), (1, 2, 3));
+    assert_eq!((told.objects_missing, told.staged_removed, told.staged_left), (4, 5, 6));
+    let names: Vec<_> = told.differences.iter().map(|found| found.kind().as_str_name()).collect();
+    assert_eq!(names, ["KIND_ORPHAN", "KIND_ORPHAN_LEFT", "KIND_MISSING", "KIND_STAGED"]);
+    assert!(told.differences.iter().all(|found| found.key == "a"));
 }

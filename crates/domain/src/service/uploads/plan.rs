@@ -1,6 +1,6 @@
 //! Everything about an upload that can be decided before its first byte.
 
-use super::UploadSpec;
+use super::{UploadSpec, writing::BATCH_BYTES};
 use crate::{
     Error, Result,
     caller::{Caller, FileAccess, Principal, may_use},
@@ -9,57 +9,78 @@ use crate::{
     id::{FileId, ObjectId, UploadId, VersionId},
     name,
     path::{Key, StoragePath},
-    quota::{Charge, Quota},
+    quota::{Charge, Hold},
     service::{Coffer, Trail, files::revision, parse_path},
-    store::{Intent, Lookup, NewFile, Target},
+    store::{Intent, Lookup, NewFile, NodeStart, Target},
     time::now,
+    upload::Upload,
     volume::{Versioning, Volume, VolumeRef},
 };
-use serde_json::json;
 
-/// How long an intent stands at most; its node's lease usually ends it long before.
-const INTENT_TTL_HOURS: i64 = 24;
-
-/// An upload that may begin.
+/// An upload that may begin, or go on.
 pub(super) struct Plan {
     pub(super) caller: Caller,
     pub(super) volume: Volume,
-    pub(super) intent: Intent,
     pub(super) object: ObjectId,
     pub(super) target: Target,
+    /// Whom its bytes are charged to while they are on their way.
+    payer: Payer,
     /// A path taken meanwhile by a file of the caller makes this upload a version of that file.
     pub(super) may_become_version: bool,
+    /// Bytes that its commit gives back.
+    pub(super) replaced_bytes: u64,
     pub(super) spec: UploadSpec,
 }
 
-/// How much an upload may bring before a limit is certain to refuse it.
-#[derive(Default)]
-pub(super) struct Ceiling {
-    max_file_bytes: Option<u64>,
-    quotas: Vec<Quota>,
-    charge: Charge,
-}
-
-impl Ceiling {
-    /// Refuses `size` bytes if a limit does. What is decided for good is decided by the commit.
-    pub(super) fn check(&self, size: u64) -> Result<()> {
-        if let Some(limit) = self.max_file_bytes.filter(|limit| size > *limit) {
-            return Err(Error::FileTooLarge { limit });
+impl Plan {
+    /// What is held from the start: what can be resumed, or is larger than a batch, must not be refused for a quota at its end.
+    fn hold(&self) -> Hold {
+        let declared = self.spec.size.unwrap_or_default();
+        if self.spec.request.is_none() && declared <= BATCH_BYTES as u64 {
+            return Hold::default();
         }
-        let charge = Charge { add_bytes: size, ..self.charge };
-        let exhausted: Vec<_> =
-            self.quotas.iter().flat_map(|quota| quota.usage.exhausted(&quota.key, charge)).collect();
-        if exhausted.is_empty() { Ok(()) } else { Err(Error::QuotaExceeded(exhausted)) }
+        Hold {
+            bytes: declared.saturating_sub(self.replaced_bytes),
+            files: u64::from(matches!(self.target, Target::New(_))),
+        }
+    }
+
+    /// The row it begins with.
+    pub(super) fn intent(&self, id: UploadId, start: NodeStart) -> Intent {
+        let version = VersionId::new();
+        let ttl =
+            chrono::TimeDelta::from_std(self.volume.settings.upload_ttl()).unwrap_or(chrono::TimeDelta::MAX);
+        Intent {
+            id,
+            volume: self.volume.id,
+            key: Key::of_version(version),
+            version,
+            file: match &self.target {
+                Target::New(_) => None,
+                Target::Version { file, .. } => Some(*file),
+            },
+            payer: self.payer.clone(),
+            hold: self.hold(),
+            file_bytes: self.spec.size.unwrap_or_default(),
+            scope: self.caller.principal.as_ref().map(Principal::scope).unwrap_or_default(),
+            request: self.spec.request.clone(),
+            spec: serde_json::to_value(&self.spec).unwrap_or_default(),
+            declared_size: self.spec.size,
+            start,
+            expires_at: now() + ttl,
+        }
     }
 }
 
 impl Coffer {
-    pub(super) async fn plan(
-        &self,
-        caller: &Caller,
-        spec: UploadSpec,
-        trail: &Trail,
-    ) -> Result<(Plan, Ceiling)> {
+    /// The plan of an upload that goes on: the same checks again, because what is allowed may have changed.
+    pub(super) async fn plan_of(&self, caller: &Caller, upload: &Upload, trail: &Trail) -> Result<Plan> {
+        let spec: UploadSpec = serde_json::from_value(upload.spec.clone())
+            .map_err(|e| Error::internal("read what was asked of an upload", e))?;
+        self.plan(caller, UploadSpec { request: upload.request.clone(), ..spec }, trail).await
+    }
+
+    pub(super) async fn plan(&self, caller: &Caller, spec: UploadSpec, trail: &Trail) -> Result<Plan> {
         let principal = caller.known()?;
         let owner = principal.owner().ok_or(Error::PermissionDenied("upload files"))?;
         check_texts(&spec)?;
@@ -75,6 +96,10 @@ impl Coffer {
         if !volume.settings.is_active {
             return Err(Error::State(State::VolumeInactive));
         }
+        let declared = spec.size.unwrap_or_default();
+        if let Some(limit) = volume.settings.max_file_bytes.filter(|limit| declared > *limit) {
+            return Err(Error::FileTooLarge { limit });
+        }
         let is_new = existing.is_none();
         let replaced_bytes = match (&existing, volume.settings.versioning) {
             (Some(file), Versioning::None) => file.content.size,
@@ -85,45 +110,34 @@ impl Coffer {
             None if spec.if_etag.is_some() => return Err(Error::Conflict(Conflict::Etag)),
             None => new_file(principal, owner, &volume, path.as_ref(), &spec)?,
         };
-
-        let ceiling = Ceiling {
-            max_file_bytes: volume.settings.max_file_bytes,
-            quotas: self.store().quotas(&payer.quotas()).await?,
-            charge: Charge { free_bytes: replaced_bytes, add_files: u64::from(is_new), ..Charge::default() },
-        };
-        ceiling.check(spec.size.unwrap_or_default())?;
-
-        let version = VersionId::new();
-        let intent = Intent {
-            id: UploadId::new(),
-            volume: volume.id,
-            key: Key::of_version(version),
-            version,
-            file: match &target {
-                Target::New(_) => None,
-                Target::Version { file, .. } => Some(*file),
-            },
+        Ok(Plan {
+            caller: caller.clone(),
+            volume,
+            object: ObjectId::new(),
+            target,
             payer,
-            scope: principal.scope(),
-            request: spec.request.clone(),
-            spec: json!({"path": spec.path, "file_id": spec.file_id, "create_only": spec.create_only}),
-            declared_size: spec.size,
-            start: self.0.start,
-            expires_at: now() + chrono::TimeDelta::hours(INTENT_TTL_HOURS),
+            may_become_version: is_new && path.is_some() && !spec.create_only,
+            replaced_bytes,
+            spec,
+        })
+    }
+
+    /// Refuses what certainly does not fit now and holds nothing that would show it: what is decided for good is decided by the commit.
+    pub(super) async fn check_unheld(&self, intent: &Intent, plan: &Plan) -> Result<()> {
+        if intent.hold != Hold::default() {
+            return Ok(());
+        }
+        let charge = Charge {
+            add_bytes: intent.file_bytes,
+            free_bytes: plan.replaced_bytes,
+            add_files: u64::from(intent.file.is_none()),
+            file_bytes: intent.file_bytes,
+            ..Charge::default()
         };
-        let may_become_version = is_new && path.is_some() && !spec.create_only;
-        Ok((
-            Plan {
-                caller: caller.clone(),
-                volume,
-                intent,
-                object: ObjectId::new(),
-                target,
-                may_become_version,
-                spec,
-            },
-            ceiling,
-        ))
+        let quotas = self.store().quotas(&intent.payer.quotas()).await?;
+        let exhausted: Vec<_> =
+            quotas.iter().flat_map(|quota| quota.usage.exhausted(&quota.key, charge)).collect();
+        if exhausted.is_empty() { Ok(()) } else { Err(Error::QuotaExceeded(exhausted)) }
     }
 
     /// The volume, the file that gets a version if there is one, and the path if one was named.

@@ -1,122 +1,441 @@
-//! The task that does an upload's work and ends it, whatever becomes of the caller.
+//! The task that does an upload's work for one stream and ends it, whatever becomes of the stream.
 
-use super::plan::{Plan, version_of};
+use super::{
+    plan::{Plan, version_of},
+    recorder::{INTERVAL, Urgency},
+    sessions::Seat,
+    writing::{Mode, Writing},
+};
 use crate::{
     Error, Result,
     caller::FileAccess,
     content::{Codec, Pipeline, Stored},
-    driver::{Driver, WriteOptions, Writer},
-    error::{Taken, Unavailable},
+    driver::{self, Driver, WriteOptions, Writer},
+    error::{Conflict, SHA256, State as StateError, Taken, Unavailable},
     file::{File, Sha256Sum},
+    id::UploadId,
     service::{Coffer, Trail},
     store::{Commit, Target},
     time::now,
+    upload::{Checkpoint, Held, State, Upload},
     volume::Versioning,
 };
 use bytes::Bytes;
 use std::{sync::Arc, time::Duration};
-use tokio::sync::{mpsc, oneshot};
+use tokio::{
+    sync::{mpsc, oneshot, watch},
+    task::JoinHandle,
+    time::{Instant, sleep_until},
+};
 use tracing::Instrument as _;
 
+/// Bytes after which progress is recorded without waiting for the interval to pass.
+const CHECKPOINT_BYTES: u64 = 8 * 1024 * 1024;
+/// Most bytes that are written ahead of what is recorded: after a crash of the node no more has to be sent again.
+const MAX_UNRECORDED_BYTES: u64 = 16 * 1024 * 1024;
+/// First step in which an upload of unknown size grows what it holds; each next one is twice as large.
+const FIRST_STEP_BYTES: u64 = 1024 * 1024;
+/// Largest such step.
+const MAX_STEP_BYTES: u64 = 64 * 1024 * 1024;
 /// How often a commit is tried anew because another upload took the path meanwhile.
 const MAX_PATH_RACES: usize = 5;
 /// Longest pause between attempts to learn what became of a commit whose answer was lost.
 const MAX_SETTLE_PAUSE: Duration = Duration::from_secs(10);
 
-/// What the caller's end asks of the worker.
+/// What the stream's end asks of the worker. Bytes come with their CRC-32C each.
 pub(super) enum Step {
-    /// The next bytes, with their CRC-32C each.
+    /// The next bytes.
     Write(Vec<(Bytes, u32)>),
-    /// All bytes were sent; the SHA-256 they must have, if it was not declared before.
-    Finish(Option<Sha256Sum>),
-    /// The upload is refused.
-    Refuse(Error),
+    /// The last bytes, and the SHA-256 all must have, if it was not declared before.
+    Finish(Vec<(Bytes, u32)>, Option<Sha256Sum>),
+    /// What has arrived, and why no more will.
+    End(Vec<(Bytes, u32)>, Error),
 }
 
 struct Worker {
     coffer: Coffer,
     trail: Trail,
     plan: Plan,
+    upload: Upload,
     driver: Arc<dyn Driver>,
     pipeline: Pipeline,
+    held: Held,
+    /// Quota held, and by how much more it will grow next time.
+    reserved_bytes: u64,
+    step_bytes: u64,
+    /// Bytes given to the writer.
+    written: u64,
+    /// Bytes that the last checkpoint covers, and when it began.
+    marked: u64,
+    marked_at: Instant,
+    /// Bytes that are recorded.
+    recorded: u64,
+    /// The checkpoint under way.
+    checkpoint: Option<JoinHandle<Result<u64>>>,
+    /// What was stored by a commit whose answer was lost.
+    unsettled: Option<Stored>,
+    seat: Option<Seat>,
+}
+
+/// The worker's end of what connects it with a stream.
+struct Orders {
+    inbox: mpsc::Receiver<Step>,
+    report: oneshot::Sender<Result<File>>,
+    recorded: watch::Sender<u64>,
 }
 
 impl Coffer {
-    /// Records the intent, then starts the task.
-    pub(super) async fn start_worker(
+    /// Records a new upload, and starts its worker.
+    pub(super) async fn write_new(&self, plan: Plan, trail: &Trail) -> Result<Writing> {
+        let driver = self.driver(&plan.volume).await?;
+        let intent = plan.intent(UploadId::new(), self.0.start);
+        self.check_unheld(&intent, &plan).await?;
+        let seat = match &intent.request {
+            Some(_) => Some(self.0.sessions.take(intent.id).await?),
+            None => None,
+        };
+        let (writing, orders) = self.connect(&plan, intent.id, 0, seat.as_ref(), trail);
+        // From here on a task owns the intent, so that a caller who leaves cannot leave it behind.
+        let (opened, is_open) = oneshot::channel();
+        let (coffer, trail) = (self.clone(), trail.clone());
+        let work = async move {
+            let upload = match coffer.store().open_upload(&intent, None).await {
+                Ok(upload) => upload,
+                Err(error) => {
+                    let _ = opened.send(Err(error));
+                    return;
+                }
+            };
+            crash_point!("opened");
+            let options = options(&upload);
+            let begun = driver.begin(upload.id, &upload.key, options).await;
+            let pipeline = Pipeline::new(Codec::Identity);
+            let worker = Worker::new(coffer, trail, plan, upload, driver, pipeline, seat);
+            let is_awaited = opened.send(Ok(())).is_ok();
+            worker.work(begun, orders, is_awaited).await;
+        };
+        self.0.tasks.spawn(work.in_current_span());
+        is_open.await.map_err(|e| Error::internal("begin an upload", e))??;
+        Ok(writing)
+    }
+
+    /// Starts the worker of an upload that was taken.
+    pub(super) async fn write_on(
         &self,
         plan: Plan,
-        trail: Trail,
-        inbox: mpsc::Receiver<Step>,
-        report: oneshot::Sender<Result<File>>,
-    ) -> Result<()> {
+        upload: Upload,
+        seat: Seat,
+        trail: &Trail,
+    ) -> Result<Writing> {
         let driver = self.driver(&plan.volume).await?;
-        let worker =
-            Worker { coffer: self.clone(), trail, plan, driver, pipeline: Pipeline::new(Codec::Identity) };
-        // From here on the task owns the intent, so that a caller who leaves cannot leave it behind.
-        let (opened, is_open) = oneshot::channel();
-        self.0.tasks.spawn(
-            async move {
-                let outcome = worker.coffer.store().open_upload(&worker.plan.intent).await;
-                let is_opened = outcome.is_ok();
-                let is_awaited = opened.send(outcome).is_ok();
-                if is_opened {
-                    let outcome = if is_awaited {
-                        worker.run(inbox).await
-                    } else {
-                        Err(worker.undo(Error::ClientLeft, None).await)
-                    };
-                    let _ = report.send(outcome);
+        let pipeline = match &upload.state_at_persisted {
+            None => Some(Pipeline::new(Codec::Identity)),
+            Some(saved) => Pipeline::restore(Codec::Identity, saved),
+        };
+        let (writing, orders) = self.connect(&plan, upload.id, upload.persisted_size, Some(&seat), trail);
+        let (coffer, trail) = (self.clone(), trail.clone());
+        let work = async move {
+            let begun = match &pipeline {
+                Some(_) => {
+                    driver.resume(upload.id, &upload.key, upload.persisted_size, options(&upload)).await
                 }
-            }
-            .in_current_span(),
-        );
-        is_open.await.map_err(|e| Error::internal("begin an upload", e))?
+                // A build of another version has written it.
+                None => Err(driver::Error {
+                    kind: driver::ErrorKind::NotFound,
+                    operation: "resume",
+                    key: Some(upload.key.to_string()),
+                    source: None,
+                }),
+            };
+            let pipeline = pipeline.unwrap_or_else(|| Pipeline::new(Codec::Identity));
+            Worker::new(coffer, trail, plan, upload, driver, pipeline, Some(seat))
+                .work(begun, orders, true)
+                .await;
+        };
+        self.0.tasks.spawn(work.in_current_span());
+        Ok(writing)
+    }
+
+    fn connect(
+        &self,
+        plan: &Plan,
+        upload: UploadId,
+        persisted: u64,
+        seat: Option<&Seat>,
+        trail: &Trail,
+    ) -> (Writing, Orders) {
+        let (steps, inbox) = mpsc::channel(1);
+        let (report, outcome) = oneshot::channel();
+        let (recorded, persisted_now) = watch::channel(persisted);
+        let stop = seat.map(Seat::stop).unwrap_or_default();
+        let writing = Writing {
+            coffer: self.clone(),
+            trail: trail.clone(),
+            id: Some(upload),
+            mode: Mode::Store { steps, outcome: Some(outcome), stop },
+            pending: Vec::new(),
+            pending_bytes: 0,
+            received: persisted,
+            declared_size: plan.spec.size,
+            max_file_bytes: plan.volume.settings.max_file_bytes,
+            repeated: None,
+            persisted: persisted_now,
+        };
+        (writing, Orders { inbox, report, recorded })
     }
 }
 
+fn options(upload: &Upload) -> WriteOptions {
+    WriteOptions { declared_size: upload.declared_size, is_resumable: upload.request.is_some() }
+}
+
 impl Worker {
-    async fn run(self, mut inbox: mpsc::Receiver<Step>) -> Result<File> {
-        let intent = &self.plan.intent;
-        let options = WriteOptions { declared_size: intent.declared_size };
-        let mut writer = match self.driver.begin(intent.id, &intent.key, options).await {
-            Ok(writer) => writer,
-            Err(error) => return Err(self.undo(error.into(), None).await),
+    fn new(
+        coffer: Coffer,
+        trail: Trail,
+        plan: Plan,
+        upload: Upload,
+        driver: Arc<dyn Driver>,
+        pipeline: Pipeline,
+        seat: Option<Seat>,
+    ) -> Self {
+        trail.update(|operation| {
+            operation.metadata.insert("upload".to_owned(), upload.id.to_string().into());
+        });
+        let written = upload.persisted_size;
+        Self {
+            coffer,
+            trail,
+            plan,
+            held: upload.held_by_epoch(),
+            reserved_bytes: upload.held.bytes,
+            upload,
+            driver,
+            pipeline,
+            written,
+            marked: written,
+            marked_at: Instant::now(),
+            recorded: written,
+            checkpoint: None,
+            unsettled: None,
+            step_bytes: FIRST_STEP_BYTES,
+            seat,
+        }
+    }
+
+    /// The whole work, and its report. The seat is left before the report: whoever hears it may come back at once.
+    async fn work(mut self, begun: driver::Result<Box<dyn Writer>>, orders: Orders, is_awaited: bool) {
+        let Orders { mut inbox, report, recorded } = orders;
+        let seat = self.seat.take();
+        let outcome = match begun {
+            Ok(writer) if is_awaited => self.run(writer, &mut inbox, &recorded).await,
+            Ok(writer) => Err(self.end(writer, Vec::new(), Error::ClientLeft).await),
+            Err(error) if error.kind == driver::ErrorKind::NotFound => {
+                let lost = Error::State(StateError::UploadEnded("given up, because its bytes are gone"));
+                Err(self.undo(lost, None).await)
+            }
+            Err(error) if self.is_resumable() => {
+                Err(self.coffer.failed(self.trail.operation(), error.into()).await)
+            }
+            Err(error) => Err(self.undo(error.into(), None).await),
         };
+        let Some(stored) = self.unsettled else {
+            drop(seat);
+            let _ = report.send(outcome);
+            return;
+        };
+        let _ = report.send(outcome);
+        self.settle(stored).await;
+    }
+
+    async fn run(
+        &mut self,
+        mut writer: Box<dyn Writer>,
+        inbox: &mut mpsc::Receiver<Step>,
+        recorded: &watch::Sender<u64>,
+    ) -> Result<File> {
         loop {
-            match inbox.recv().await {
-                Some(Step::Write(pieces)) => {
-                    if let Err(error) = writer.write(self.pipeline.batch(pieces)).await {
-                        return Err(self.undo(error.into(), Some(writer)).await);
-                    }
+            let due = self.marked_at + INTERVAL;
+            let has_unmarked = self.is_resumable() && self.written > self.marked && self.checkpoint.is_none();
+            let outcome = tokio::select! {
+                outcome = recorded_by(&mut self.checkpoint), if self.checkpoint.is_some() => self.note(outcome).await,
+                () = sleep_until(due), if has_unmarked => {
+                    self.mark(&mut *writer, Urgency::InTime);
+                    Ok(())
                 }
-                Some(Step::Finish(sha256)) => return self.finish(writer, sha256).await,
-                Some(Step::Refuse(error)) => return Err(self.undo(error, Some(writer)).await),
-                None => return Err(self.undo(Error::ClientLeft, Some(writer)).await),
+                step = inbox.recv() => match step {
+                    Some(Step::Write(pieces)) => self.write(&mut *writer, pieces).await,
+                    Some(Step::Finish(pieces, sha256)) => return self.finish(writer, pieces, sha256).await,
+                    Some(Step::End(pieces, error)) => return Err(self.end(writer, pieces, error).await),
+                    None => return Err(self.end(writer, Vec::new(), Error::ClientLeft).await),
+                },
+            };
+            if let Err(error) = outcome {
+                return Err(self.end(writer, Vec::new(), error).await);
+            }
+            recorded.send_if_modified(|size| std::mem::replace(size, self.recorded) != self.recorded);
+        }
+    }
+
+    fn is_resumable(&self) -> bool {
+        self.upload.request.is_some()
+    }
+
+    /// Writes the next bytes, with quota for them, and not too far ahead of what is recorded.
+    async fn write(&mut self, writer: &mut dyn Writer, pieces: Vec<(Bytes, u32)>) -> Result<()> {
+        let bytes: u64 = pieces.iter().map(|(piece, _)| piece.len() as u64).sum();
+        self.reserve(self.written + bytes).await?;
+        writer.write(self.pipeline.batch(pieces)).await?;
+        self.written += bytes;
+        crash_point!("written");
+        if !self.is_resumable() {
+            return Ok(());
+        }
+        while self.checkpoint.is_some() && self.written - self.recorded >= MAX_UNRECORDED_BYTES {
+            self.await_checkpoint().await?;
+        }
+        if self.checkpoint.is_none() && self.written - self.marked >= CHECKPOINT_BYTES {
+            self.mark(writer, Urgency::Now);
+        }
+        Ok(())
+    }
+
+    /// Holds quota for a content of `size` bytes.
+    async fn reserve(&mut self, size: u64) -> Result<()> {
+        let needed = size.saturating_sub(self.plan.replaced_bytes);
+        if needed <= self.reserved_bytes {
+            return Ok(());
+        }
+        let wanted = needed.saturating_add(self.step_bytes);
+        self.step_bytes = (self.step_bytes * 2).min(MAX_STEP_BYTES);
+        match self.coffer.store().grow_upload(self.held, needed, wanted, size).await {
+            Ok(bytes) => {
+                self.reserved_bytes = bytes;
+                Ok(())
+            }
+            Err(error) => Err(self.why_lost(error).await),
+        }
+    }
+
+    /// Begins a checkpoint of all that was written; it goes on beside what is written next.
+    fn mark(&mut self, writer: &mut dyn Writer, urgency: Urgency) {
+        let (durable, size) = (writer.checkpoint(), self.written);
+        let checkpoint = Checkpoint { held: self.held, persisted_size: size, state: self.pipeline.save() };
+        let recorder = self.coffer.recorder();
+        (self.marked, self.marked_at) = (size, Instant::now());
+        let work = async move {
+            durable.await?;
+            crash_point!("durable");
+            match recorder.record(checkpoint, urgency).await? {
+                true => Ok(size),
+                false => Err(Error::Conflict(Conflict::Fenced)),
+            }
+        };
+        self.checkpoint = Some(tokio::spawn(work.in_current_span()));
+    }
+
+    async fn await_checkpoint(&mut self) -> Result<()> {
+        if self.checkpoint.is_none() {
+            return Ok(());
+        }
+        let outcome = recorded_by(&mut self.checkpoint).await;
+        self.note(outcome).await
+    }
+
+    /// Takes the outcome of a checkpoint.
+    async fn note(&mut self, outcome: Result<u64>) -> Result<()> {
+        match outcome {
+            Ok(size) => {
+                crash_point!("recorded");
+                self.recorded = size;
+                Ok(())
+            }
+            Err(error) => Err(self.why_lost(error).await),
+        }
+    }
+
+    /// Who has the upload, if it is not held any more.
+    async fn why_lost(&self, error: Error) -> Error {
+        if !matches!(error, Error::Conflict(Conflict::Fenced)) {
+            return error;
+        }
+        match self.coffer.store().upload(self.upload.id).await {
+            Ok(Some(upload)) if matches!(upload.state, State::Open | State::Finishing) => {
+                Error::Conflict(Conflict::TakenOver)
+            }
+            Ok(_) => error,
+            Err(problem) => problem,
+        }
+    }
+
+    /// Ends the stream without a file. What has arrived of a resumable upload is recorded first, unless the error is about its content.
+    async fn end(&mut self, mut writer: Box<dyn Writer>, pieces: Vec<(Bytes, u32)>, error: Error) -> Error {
+        if !self.is_resumable() || error.refuses_content() {
+            return self.undo(error, Some(writer)).await;
+        }
+        let kept = async {
+            if !pieces.is_empty() {
+                self.write(&mut *writer, pieces).await?;
+            }
+            self.await_checkpoint().await?;
+            if self.written > self.marked {
+                self.mark(&mut *writer, Urgency::Now);
+                self.await_checkpoint().await?;
+            }
+            Ok::<_, Error>(())
+        };
+        match kept.await {
+            Ok(()) => self.coffer.failed(self.trail.operation(), error).await,
+            Err(worse) if worse.refuses_content() => self.undo(worse, Some(writer)).await,
+            Err(worse) => {
+                tracing::info!(upload.id = %self.upload.id, problem = %worse, "the last bytes of a stream were not recorded");
+                let told = if matches!(worse, Error::Conflict(_)) { worse } else { error };
+                self.coffer.failed(self.trail.operation(), told).await
             }
         }
     }
 
-    async fn finish(self, writer: Box<dyn Writer>, sha256: Option<Sha256Sum>) -> Result<File> {
+    async fn finish(
+        &mut self,
+        mut writer: Box<dyn Writer>,
+        pieces: Vec<(Bytes, u32)>,
+        sha256: Option<Sha256Sum>,
+    ) -> Result<File> {
+        // What these bytes need is settled by the commit.
+        if !pieces.is_empty()
+            && let Err(error) = writer.write(self.pipeline.batch(pieces)).await
+        {
+            return Err(self.end(writer, Vec::new(), error.into()).await);
+        }
         let stored = self.pipeline.stored();
+        self.written = stored.size;
+        if let Err(error) = self.await_checkpoint().await {
+            return Err(self.end(writer, Vec::new(), error).await);
+        }
         if let Err(error) = self.check(&stored, sha256) {
             return Err(self.undo(error, Some(writer)).await);
+        }
+        if self.is_resumable() {
+            if let Err(error) = self.coffer.store().finish_upload(self.held).await {
+                let error = self.why_lost(error).await;
+                return Err(self.end(writer, Vec::new(), error).await);
+            }
+            crash_point!("finishing");
         }
         match writer.finish().await {
             Ok(size) if size == stored.stored_size => {}
             Ok(size) => {
                 let problem = format!("{} bytes were written, the backend has {size}", stored.stored_size);
-                return Err(self
-                    .undo(Error::internal("verify what the backend stored", problem), None)
-                    .await);
+                let error = Error::internal("verify what the backend stored", problem);
+                return Err(self.undo(error, None).await);
             }
             Err(error) => return Err(self.undo(error.into(), None).await),
         }
+        crash_point!("published");
         match self.commit(stored).await {
             Err(Error::Unavailable(Unavailable::Metadata)) => {
                 // It may have been committed: nothing is deleted before that is known.
-                let coffer = self.coffer.clone();
-                coffer.0.tasks.spawn(self.settle().in_current_span());
+                self.unsettled = Some(stored);
                 Err(Error::Unavailable(Unavailable::Metadata))
             }
             Err(error) => Err(self.undo(error, None).await),
@@ -124,7 +443,10 @@ impl Worker {
             Ok(file) if file.content.sha256 != stored.sha256 => {
                 Err(self.undo(Error::RequestIdReused, None).await)
             }
-            Ok(file) => Ok(file),
+            Ok(file) => {
+                crash_point!("committed");
+                Ok(file)
+            }
         }
     }
 
@@ -135,7 +457,7 @@ impl Worker {
         for expected in [self.plan.spec.sha256, sha256].into_iter().flatten() {
             if expected != stored.sha256 {
                 return Err(Error::ChecksumMismatch {
-                    algorithm: "SHA-256",
+                    algorithm: SHA256,
                     expected: expected.to_string(),
                     actual: stored.sha256.to_string(),
                 });
@@ -146,15 +468,14 @@ impl Worker {
 
     /// One transaction. A path that another upload took meanwhile makes this one a version of that file, if it is the caller's.
     async fn commit(&self, stored: Stored) -> Result<File> {
-        let Plan { caller, volume, intent, object, spec, .. } = &self.plan;
+        let Plan { caller, volume, object, spec, .. } = &self.plan;
         let mut commit = Commit {
-            upload: intent.id,
-            start: intent.start,
+            held: self.held,
             target: self.plan.target.clone(),
-            version: intent.version,
+            version: self.upload.version,
             object: *object,
             volume: volume.id,
-            key: intent.key.clone(),
+            key: self.upload.key.clone(),
             stored,
             keeps_versions: volume.settings.versioning == Versioning::Source,
             change_description: spec.change_description.clone(),
@@ -188,45 +509,58 @@ impl Worker {
 
     /// Ends the upload without a file: first the intent, so that nothing can be committed any more, then the bytes. What cannot be
     /// done now is the reconciler's.
-    async fn undo(&self, error: Error, writer: Option<Box<dyn Writer>>) -> Error {
+    async fn undo(&mut self, error: Error, writer: Option<Box<dyn Writer>>) -> Error {
+        if let Some(checkpoint) = self.checkpoint.take() {
+            // What it records is gone in a moment, but it works on the writer's bytes.
+            let _ = checkpoint.await;
+        }
         let operation = self.trail.operation().failed(&error);
-        let is_ours = match self.coffer.store().abort_upload(self.plan.intent.id, &operation).await {
+        let is_ours = match self.coffer.store().abort_upload(self.held, &operation).await {
             Ok(is_ours) => is_ours,
             Err(problem) => {
-                tracing::warn!(upload.id = %self.plan.intent.id, problem = %problem, "an upload could not be aborted and is left to the reconciler");
+                tracing::warn!(upload.id = %self.upload.id, problem = %problem, "an upload could not be aborted and is left to the reconciler");
                 return error;
             }
         };
+        crash_point!("aborted");
         if let Some(writer) = writer
             && let Err(problem) = writer.abort().await
         {
-            tracing::warn!(upload.id = %self.plan.intent.id, problem = %problem, "staged bytes could not be removed and are left to the reconciler");
+            tracing::warn!(upload.id = %self.upload.id, problem = %problem, "staged bytes could not be removed and are left to the reconciler");
             return error;
         }
-        if is_ours {
+        if is_ours || self.has_ended().await {
             self.sweep().await;
         }
         error
     }
 
+    /// Somebody else has ended the upload without a file, and may have removed its bytes before the last of them were published.
+    async fn has_ended(&self) -> bool {
+        let found = self.coffer.store().upload(self.upload.id).await;
+        matches!(found, Ok(Some(Upload { state: State::Aborted | State::Expired, .. })))
+    }
+
     async fn sweep(&self) {
-        let intent = &self.plan.intent;
-        let outcome = match self.driver.sweep(intent.id).await {
-            Ok(()) => self.driver.delete(&intent.key).await,
+        let (id, key) = (self.upload.id, &self.upload.key);
+        let outcome = match self.driver.sweep(id).await {
+            Ok(()) => self.driver.delete(key).await,
             Err(error) => Err(error),
         };
+        crash_point!("swept");
         let outcome = match outcome {
-            Ok(()) => self.coffer.store().upload_swept(intent.id).await,
+            Ok(()) => self.coffer.store().upload_swept(id).await,
             Err(error) => Err(error.into()),
         };
         if let Err(problem) = outcome {
-            tracing::warn!(upload.id = %intent.id, problem = %problem, "an upload could not be swept and is left to the reconciler");
+            tracing::warn!(upload.id = %id, problem = %problem, "an upload could not be swept and is left to the reconciler");
         }
     }
 
-    /// Learns what became of a commit whose answer was lost: an intent that can still be aborted was not committed. Ends with the node
-    /// otherwise, whose next start fences the intent.
-    async fn settle(self) {
+    /// Learns what became of a commit whose answer was lost. A resumable upload is committed again, which has an effect only if it was not:
+    /// its caller asks again. Any other is aborted, which is possible only if it was not committed: its caller was told that it failed.
+    /// Ends with the node otherwise; its next start, or another node, goes on.
+    async fn settle(&mut self, stored: Stored) {
         let operation = self.trail.operation().failed(&Error::Unavailable(Unavailable::Metadata));
         let mut pause = Duration::from_millis(200);
         loop {
@@ -234,11 +568,30 @@ impl Worker {
                 () = tokio::time::sleep(pause) => {}
                 () = self.coffer.0.closing.cancelled() => return,
             }
-            match self.coffer.store().abort_upload(self.plan.intent.id, &operation).await {
-                Ok(true) => return self.sweep().await,
-                Ok(false) => return,
-                Err(_) => pause = (pause * 2).min(MAX_SETTLE_PAUSE),
+            let outcome = if self.is_resumable() {
+                self.commit(stored).await.map(drop)
+            } else {
+                match self.coffer.store().abort_upload(self.held, &operation).await {
+                    Ok(true) => return self.sweep().await,
+                    outcome => outcome.map(drop),
+                }
+            };
+            match outcome {
+                Err(Error::Unavailable(Unavailable::Metadata)) => pause = (pause * 2).min(MAX_SETTLE_PAUSE),
+                Ok(()) | Err(Error::Conflict(Conflict::Fenced)) => return,
+                Err(error) => {
+                    self.undo(error, None).await;
+                    return;
+                }
             }
         }
     }
+}
+
+/// Waits for the checkpoint under way, which there has to be.
+async fn recorded_by(checkpoint: &mut Option<JoinHandle<Result<u64>>>) -> Result<u64> {
+    let Some(task) = checkpoint else { return std::future::pending().await };
+    let outcome = task.await.unwrap_or_else(|e| Err(Error::internal("record progress", e)));
+    *checkpoint = None;
+    outcome
 }

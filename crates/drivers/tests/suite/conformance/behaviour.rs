@@ -35,7 +35,7 @@ pub(super) async fn finish_answers_the_size_and_the_content_reads_back(driver: &
 
 pub(super) async fn sixty_four_mebibytes_come_back_as_they_were(driver: &dyn Driver) {
     let (key, content) = (fresh_key(), noise(64 * 1024 * 1024, 7));
-    let options = WriteOptions { declared_size: Some(content.len() as u64) };
+    let options = WriteOptions { declared_size: Some(content.len() as u64), ..WriteOptions::default() };
     let mut writer = driver.begin(UploadId::new(), &key, options).await.unwrap();
     for at in (0..content.len()).step_by(1024 * 1024) {
         writer.write(vec![content.slice(at..at + 1024 * 1024)].into()).await.unwrap();
@@ -67,7 +67,7 @@ pub(super) async fn a_declared_size_is_only_a_hint(driver: &dyn Driver) {
     let content = noise(100_000, 4);
     for declared in [0, 1, 99_999, 100_000, 100_001, 20_000_000] {
         let key = fresh_key();
-        let options = WriteOptions { declared_size: Some(declared) };
+        let options = WriteOptions { declared_size: Some(declared), ..WriteOptions::default() };
         let mut writer = driver.begin(UploadId::new(), &key, options).await.unwrap();
         writer.write(vec![content.clone()].into()).await.unwrap();
         assert_eq!(writer.finish().await.unwrap(), 100_000, "{declared}");
@@ -263,7 +263,7 @@ pub(super) async fn put_replaces(driver: &dyn Driver) {
 pub(super) async fn abort_leaves_nothing(driver: &dyn Driver) {
     for batches in [0, 1, 9] {
         let (key, upload) = (fresh_key(), UploadId::new());
-        let options = WriteOptions { declared_size: Some(20_000_000) };
+        let options = WriteOptions { declared_size: Some(20_000_000), ..WriteOptions::default() };
         let mut writer = driver.begin(upload, &key, options).await.unwrap();
         for _ in 0..batches {
             writer.write(vec![noise(1024 * 1024, 1)].into()).await.unwrap();

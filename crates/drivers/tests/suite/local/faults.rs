@@ -3,7 +3,7 @@
 
 use super::{files, open_with, strace};
 use crate::support::{begin, key, kind, noise, read, write};
-use coffer_domain::driver::{Driver as _, ErrorKind};
+use coffer_domain::driver::{Driver as _, ErrorKind, WriteOptions};
 use coffer_drivers::local::Staging;
 use rustix::fs::{CWD, RenameFlags, renameat_with};
 use std::{path::PathBuf, time::Duration};
@@ -30,7 +30,7 @@ async fn fails_to_publish(staging: Staging) {
 
 async fn publishes(staging: Staging) {
     let driver = open_with(&place(), staging).await;
-    let options = coffer_domain::driver::WriteOptions { declared_size: Some(9 * 1024 * 1024) };
+    let options = WriteOptions { declared_size: Some(9 * 1024 * 1024), ..WriteOptions::default() };
     let mut writer =
         driver.begin(coffer_domain::id::UploadId::new(), &key("aa/object"), options).await.unwrap();
     for _ in 0..9 {

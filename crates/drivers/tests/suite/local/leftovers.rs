@@ -13,7 +13,7 @@ use tempfile::TempDir;
 async fn a_file_without_a_name_is_never_seen() {
     let place = TempDir::new().unwrap();
     let driver = open_with(place.path(), Staging::Unnamed).await;
-    let options = WriteOptions { declared_size: Some(2_000_000) };
+    let options = WriteOptions { declared_size: Some(2_000_000), ..WriteOptions::default() };
     let mut writer = driver.begin(UploadId::new(), &fresh_key(), options).await.unwrap();
     assert_eq!(files(place.path()), [""; 0]);
     writer.write(vec![noise(1_000_000, 1)].into()).await.unwrap();

@@ -17,7 +17,7 @@ fn place() -> PathBuf {
 
 async fn publish(staging: Staging) {
     let driver = open_with(&place(), staging).await;
-    let options = WriteOptions { declared_size: Some(20_000_000) };
+    let options = WriteOptions { declared_size: Some(20_000_000), ..WriteOptions::default() };
     let mut writer = driver.begin(UploadId::new(), &key("aa/bb/object"), options).await.unwrap();
     for n in 0..17 {
         writer.write(vec![noise(1024 * 1024, n)].into()).await.unwrap();

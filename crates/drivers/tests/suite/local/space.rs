@@ -85,7 +85,7 @@ async fn a_declared_size_that_does_not_fit_is_refused_at_once() {
         let driver = open_with(disk.as_ref(), staging).await;
         write(&driver, &key("aa/bb/kept"), &noise(10, 1)).await.unwrap();
         for declared in [5_000_000, u64::MAX >> 2] {
-            let options = WriteOptions { declared_size: Some(declared) };
+            let options = WriteOptions { declared_size: Some(declared), ..WriteOptions::default() };
             let failure = driver.begin(UploadId::new(), &key("aa/bb/new"), options).await;
             assert_eq!(kind(failure), Some(ErrorKind::Full), "{declared}");
             assert_eq!(files(disk.as_ref()), ["aa/bb/kept"]);

@@ -16,7 +16,7 @@ pub(super) struct Call {
 }
 
 /// Calls that change what is on the disk, or make it durable.
-const TRACED: &str = "trace=openat2,mkdirat,fallocate,pwritev,ftruncate,fsync,fdatasync,sync_file_range,linkat,renameat,\
+const TRACED: &str = "trace=openat2,mkdirat,fallocate,flock,pwritev,ftruncate,fsync,fdatasync,sync_file_range,linkat,renameat,\
                       renameat2,unlinkat";
 
 /// Runs the ignored test `child` with the environment variable `COFFER_TEST_PLACE` and answers its calls. `faults` are injections

@@ -10,7 +10,7 @@ use coffer_domain::{
     path::Key,
     volume::Provider,
 };
-use futures_util::StreamExt as _;
+use futures_util::{StreamExt as _, future::BoxFuture};
 use std::{
     collections::VecDeque,
     ops::Range,
@@ -125,6 +125,17 @@ impl Driver for Faulty {
         Ok(Box::new(FaultyWriter { inner, state: Arc::clone(&self.state) }))
     }
 
+    async fn resume(
+        &self,
+        upload: UploadId,
+        key: &Key,
+        size: u64,
+        options: WriteOptions,
+    ) -> Result<Box<dyn Writer>> {
+        let inner = self.state.call("resume", self.inner.resume(upload, key, size, options)).await?;
+        Ok(Box::new(FaultyWriter { inner, state: Arc::clone(&self.state) }))
+    }
+
     async fn read(&self, key: &Key, range: Range<u64>) -> Result<ByteStream> {
         let pieces = self.state.call("read", self.inner.read(key, range)).await?;
         let state = Arc::clone(&self.state);
@@ -165,6 +176,11 @@ struct FaultyWriter {
 impl Writer for FaultyWriter {
     async fn write(&mut self, batch: Batch) -> Result<()> {
         self.state.call("write", self.inner.write(batch)).await
+    }
+
+    fn checkpoint(&mut self) -> BoxFuture<'static, Result<()>> {
+        let (call, state) = (self.inner.checkpoint(), Arc::clone(&self.state));
+        Box::pin(async move { state.call("checkpoint", call).await })
     }
 
     async fn finish(self: Box<Self>) -> Result<u64> {

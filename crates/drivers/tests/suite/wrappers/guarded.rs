@@ -2,9 +2,12 @@ use super::{
     faulty,
     faulty::Fault::{Fails, Hangs},
 };
-use crate::support::{begin, fresh_key, kind, noise, write};
+use crate::support::{
+    all_keys, begin, begin_resumable, fresh_key, kind, noise, resumable, resume_when_free, write,
+};
 use coffer_domain::{
     driver::{Driver as _, ErrorKind},
+    id::UploadId,
     path::Key,
 };
 use coffer_drivers::wrap::{Guarded, MOST_LISTED, MOST_PUT_BYTES};
@@ -59,7 +62,7 @@ async fn a_writer_that_failed_is_not_finished() {
     assert_eq!(kind(writer.finish().await), Some(ErrorKind::Other));
     assert_eq!(inner.calls(), ["abort"]);
     assert_eq!(guarded.stat(&key).await.unwrap(), None);
-    assert!(crate::support::all_keys(&guarded, ".coffer/", 10).await.is_empty());
+    assert!(all_keys(&guarded, ".coffer/", 10).await.is_empty());
     drop(place);
 }
 
@@ -71,4 +74,77 @@ async fn a_writer_whose_write_was_given_up_is_not_finished() {
     inner.plan([Hangs]);
     assert!(writer.write(vec![noise(10, 1)].into()).now_or_never().is_none());
     assert_eq!(kind(writer.finish().await), Some(ErrorKind::Other));
+}
+
+#[tokio::test]
+async fn what_cannot_be_resumed_is_not_begun() {
+    let (inner, _place) = faulty().await;
+    let guarded = Guarded::new(inner.clone());
+    let (upload, key) = (UploadId::new(), fresh_key());
+    drop(begin_resumable(&guarded, upload, &key).await.unwrap());
+    drop(guarded.resume(upload, &key, 0, resumable()).await.unwrap());
+    inner.capabilities.lock().unwrap().resume = false;
+    inner.calls();
+    assert_eq!(kind(begin_resumable(&guarded, upload, &key).await), UNSUPPORTED);
+    assert_eq!(kind(guarded.resume(upload, &key, 0, resumable()).await), UNSUPPORTED);
+    assert_eq!(inner.calls(), [""; 0]);
+    let mut writer = begin(&guarded, &key).await.unwrap();
+    assert_eq!(kind(writer.checkpoint().await), UNSUPPORTED);
+    assert_eq!(writer.finish().await.unwrap(), 0);
+    assert_eq!(inner.calls(), ["begin", "finish"]);
+}
+
+/// Neither written nor finished, and what is staged is kept for the next writer.
+#[tokio::test]
+async fn a_writer_whose_checkpoint_failed_is_broken() {
+    let (inner, _place) = faulty().await;
+    let guarded = Guarded::new(inner.clone());
+    let (upload, key, other) = (UploadId::new(), fresh_key(), Some(ErrorKind::Other));
+    let mut writer = begin_resumable(&guarded, upload, &key).await.unwrap();
+    writer.write(vec![noise(10, 1)].into()).await.unwrap();
+    writer.checkpoint().await.unwrap();
+    inner.plan([Fails(ErrorKind::Unavailable)]);
+    assert_eq!(kind(writer.checkpoint().await), Some(ErrorKind::Unavailable));
+    inner.calls();
+    assert_eq!(kind(writer.write(vec![noise(10, 2)].into()).await), other);
+    assert_eq!(kind(writer.checkpoint().await), other);
+    assert_eq!(kind(writer.finish().await), other);
+    assert_eq!(inner.calls(), [""; 0]);
+    let mut writer = guarded.resume(upload, &key, 10, resumable()).await.unwrap();
+
+    // A write that succeeds beside it mends nothing.
+    let checkpoint = writer.checkpoint();
+    inner.hold();
+    let fails = async {
+        inner.plan([Fails(ErrorKind::Full)]);
+        let failed = checkpoint.await;
+        inner.let_go();
+        failed
+    };
+    let (written, failed) = tokio::join!(writer.write(vec![noise(10, 2)].into()), fails);
+    assert_eq!((kind(failed), kind(written)), (Some(ErrorKind::Full), None));
+    assert_eq!(kind(writer.finish().await), other);
+    assert_eq!(guarded.stat(&key).await.unwrap(), None);
+    let writer = guarded.resume(upload, &key, 10, resumable()).await.unwrap();
+    assert_eq!(writer.finish().await.unwrap(), 10);
+}
+
+#[tokio::test]
+async fn a_checkpoint_that_is_not_awaited_keeps_its_writer_from_being_finished() {
+    let (inner, _place) = faulty().await;
+    let guarded = Guarded::new(inner.clone());
+    let (upload, key) = (UploadId::new(), fresh_key());
+    for is_given_up in [false, true] {
+        let mut writer = resume_when_free(&guarded, upload, &key, 0).await;
+        let checkpoint = writer.checkpoint();
+        let kept = (!is_given_up).then_some(checkpoint);
+        inner.calls();
+        assert_eq!(kind(writer.finish().await), Some(ErrorKind::Other));
+        assert_eq!(inner.calls(), [""; 0]);
+        drop(kept);
+    }
+    let mut writer = resume_when_free(&guarded, upload, &key, 0).await;
+    drop(writer.checkpoint());
+    writer.abort().await.unwrap();
+    assert!(all_keys(&guarded, ".coffer/", 10).await.is_empty(), "given up is what it may be");
 }

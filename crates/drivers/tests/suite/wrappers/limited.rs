@@ -1,5 +1,5 @@
 use super::{faulty, faulty::Fault::Hangs};
-use crate::support::{begin, fresh_key, key, kind, noise, write};
+use crate::support::{begin, begin_resumable, fresh_key, key, kind, noise, resumable, write};
 use coffer_domain::{
     driver::{Batch, Driver, ErrorKind, WriteOptions},
     id::UploadId,
@@ -22,15 +22,16 @@ async fn every_operation_ends_in_time() {
     let (inner, _place) = faulty().await;
     let limited = Limited::new(inner.clone(), Limits { operation: SOON, ..never() });
     let at = fresh_key();
-    inner.plan([Hangs; 7]);
+    inner.plan([Hangs; 8]);
     assert_eq!(kind(limited.begin(UploadId::new(), &at, WriteOptions::default()).await), TIMEOUT);
+    assert_eq!(kind(limited.resume(UploadId::new(), &at, 0, resumable()).await), TIMEOUT);
     assert_eq!(kind(limited.read(&at, 0..1).await), TIMEOUT);
     assert_eq!(kind(limited.stat(&at).await), TIMEOUT);
     assert_eq!(kind(limited.delete(&at).await), TIMEOUT);
     assert_eq!(kind(limited.list("", None, 1).await), TIMEOUT);
     assert_eq!(kind(limited.put(&at, noise(1, 1)).await), TIMEOUT);
     assert_eq!(kind(limited.sweep(UploadId::new()).await), TIMEOUT);
-    assert_eq!(inner.calls(), ["begin", "read", "stat", "delete", "list", "put", "sweep"]);
+    assert_eq!(inner.calls(), ["begin", "resume", "read", "stat", "delete", "list", "put", "sweep"]);
     let failure = {
         inner.plan([Hangs]);
         limited.stat(&at).await.unwrap_err()
@@ -52,6 +53,12 @@ async fn writing_finishing_and_each_piece_have_deadlines_of_their_own() {
     writer.write(batch()).await.unwrap();
     inner.plan([Hangs]);
     assert_eq!(kind(writer.finish().await), TIMEOUT);
+
+    let limited = driver(Limits { finish: SOON, ..never() });
+    let mut writer = begin_resumable(&limited, UploadId::new(), &fresh_key()).await.unwrap();
+    writer.write(batch()).await.unwrap();
+    inner.plan([Hangs]);
+    assert_eq!(kind(writer.checkpoint().await), TIMEOUT);
 
     let limited = driver(Limits { operation: SOON, ..never() });
     let writer = {

@@ -2,9 +2,9 @@ use super::{
     faulty,
     faulty::Fault::{Fails, Hangs},
 };
-use crate::support::{begin, fresh_key, key, kind, noise, write};
+use crate::support::{begin, fresh_key, key, kind, noise, resumable, write};
 use coffer_domain::{
-    driver::{Driver as _, ErrorKind, WriteOptions},
+    driver::{Driver, ErrorKind, WriteOptions},
     id::UploadId,
 };
 use coffer_drivers::wrap::{Limited, Limits, Retried, Retry};
@@ -101,6 +101,39 @@ async fn bytes_are_never_asked_for_again() {
     let writer = begin(&retried, &fresh_key()).await;
     assert_eq!(kind(writer), expected);
     assert_eq!(inner.calls(), ["begin", "write", "abort", "begin"]);
+}
+
+/// The writer before may be about to let go; but somebody waits.
+#[tokio::test(start_paused = true)]
+async fn resume_is_tried_again_for_a_short_time() {
+    let (inner, _place) = faulty().await;
+    let (upload, at) = (UploadId::new(), fresh_key());
+    let resume = async |driver: &dyn Driver| kind(driver.resume(upload, &at, 0, resumable()).await);
+    let retried = Retried::new(inner.clone(), Retry::default());
+    inner.plan([Fails(ErrorKind::Unavailable); 3]);
+    assert_eq!(resume(&retried).await, None);
+    assert_eq!(inner.calls(), ["resume"; 4]);
+    for refusal in [ErrorKind::Timeout, ErrorKind::NotFound] {
+        inner.plan([Fails(refusal)]);
+        assert_eq!(resume(&retried).await, Some(refusal));
+        assert_eq!(inner.calls(), ["resume"]);
+    }
+    // Not let in for a while: that is told as it is, and not tried four times.
+    let limits = Limits { concurrency: 1, operation: Duration::from_secs(20), ..Limits::default() };
+    let limited = Arc::new(Limited::new(inner.clone(), limits));
+    let retried = Retried::new(limited.clone(), Retry::default());
+    inner.hold();
+    let holding = tokio::spawn({
+        let (limited, at) = (limited.clone(), at.clone());
+        async move { kind(limited.stat(&at).await) }
+    });
+    while !inner.calls().contains(&"stat") {
+        tokio::task::yield_now().await;
+    }
+    let began = tokio::time::Instant::now();
+    assert_eq!(resume(&retried).await, Some(ErrorKind::Unavailable));
+    assert_eq!(began.elapsed().as_secs(), 20);
+    holding.await.unwrap();
 }
 
 /// Each try has a deadline of its own, because the limits are inside.

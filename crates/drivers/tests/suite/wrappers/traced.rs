@@ -1,5 +1,5 @@
 use super::{faulty, faulty::Fault::Fails};
-use crate::support::{begin, key, kind, noise, read, write};
+use crate::support::{begin, begin_resumable, key, kind, noise, read, resumable, write};
 use coffer_domain::{
     driver::{Batch, Driver as _, ErrorKind},
     id::UploadId,
@@ -26,6 +26,7 @@ use tracing_subscriber::{Layer, layer::Context, layer::SubscriberExt as _, regis
 struct Seen {
     name: &'static str,
     level: Option<Level>,
+    parent: Option<&'static str>,
     fields: HashMap<&'static str, String>,
     entered_on: Vec<ThreadId>,
     is_closed: bool,
@@ -59,6 +60,7 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Recording {
             let metadata = attributes.metadata();
             let mut seen = Seen { name: metadata.name(), level: Some(*metadata.level()), ..Seen::default() };
             attributes.record(&mut seen);
+            seen.parent = context.span(id).unwrap().parent().map(|parent| parent.name());
             let seen = Arc::new(Mutex::new(seen));
             spans.borrow_mut().push(Arc::clone(&seen));
             context.span(id).unwrap().extensions_mut().insert(seen);
@@ -155,6 +157,31 @@ async fn every_call_has_a_span_that_says_what_it_was() {
     let bytes: Vec<_> = spans[1..6].iter().map(|seen| &*seen.fields["bytes"]).collect();
     assert_eq!(bytes, ["1048576", "1048576", "902848", "3000000", "3000000"]);
     assert_eq!(spans[7].fields["objects"], "1");
+}
+
+#[tokio::test]
+async fn a_checkpoint_belongs_to_the_span_in_which_it_was_asked_for() {
+    let (inner, _place) = faulty().await;
+    let traced = Traced::new(inner.clone());
+    let (upload, at) = (UploadId::new(), key("aa/object"));
+    drop(begin_resumable(&traced, upload, &at).await.unwrap());
+    let recorder = Recorder::start();
+    let mut writer = traced.resume(upload, &at, 0, resumable()).await.unwrap();
+    let asking = tracing::info_span!("asking");
+    let first = asking.in_scope(|| writer.checkpoint());
+    tokio::spawn(first).await.unwrap().unwrap();
+    inner.plan([Fails(ErrorKind::Unavailable)]);
+    let second = asking.in_scope(|| writer.checkpoint());
+    assert!(second.await.is_err());
+    let spans = recorder.look();
+    assert_eq!(names(&spans), ["driver.resume", "asking", "driver.checkpoint", "driver.checkpoint"]);
+    let resume = &spans[0].fields;
+    assert_eq!((&*resume["offset"], &resume["upload.id"]), ("0", &upload.to_string()));
+    let parents: Vec<_> = spans.iter().map(|seen| seen.parent).collect();
+    assert_eq!(parents, [None, None, Some("asking"), Some("asking")]);
+    assert!(spans[2..].iter().all(|seen| seen.is_closed && seen.fields["key"] == "aa/object"));
+    let failed: Vec<_> = spans.iter().map(|seen| seen.fields.get("error.kind").map(String::as_str)).collect();
+    assert_eq!(failed, [None, None, None, Some("Unavailable")]);
 }
 
 #[tokio::test]
