@@ -37,6 +37,10 @@ ALTER TABLE storage_quotas DROP CONSTRAINT storage_quotas_user_id_fkey;
 COMMENT ON COLUMN user_quotas.user_id IS 'Whose files. No foreign key: the row in users comes with the first commit';
 COMMENT ON COLUMN storage_quotas.user_id IS 'The user, where entity_type is user; else NULL. No foreign key: the row in users comes with the first commit';
 
+-- They go with their volume from now on.
+DELETE FROM user_quotas WHERE volume_id IN (SELECT id FROM storage_volumes WHERE deleted_at IS NOT NULL);
+DELETE FROM app_quotas WHERE volume_id IN (SELECT id FROM storage_volumes WHERE deleted_at IS NOT NULL);
+
 -- Pages of a tenant's users, and whether a user is one of them.
 CREATE INDEX storage_quotas_user_idx ON storage_quotas (organisation_id, user_id)
     WHERE entity_type = 'user';

@@ -141,3 +141,66 @@ pub(crate) async fn in_span<T>(method: &'static str, work: impl Future<Output = 
 pub(crate) fn promised<T>(part: Option<T>, what: &'static str) -> Result<T> {
     part.ok_or_else(|| Error::Protocol(format!("an answer came without its {what}")))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    };
+    use tonic::transport::Endpoint;
+
+    /// A client that never connects: the tests answer for the service.
+    fn client(timeouts: Timeouts) -> Client {
+        let channel = Endpoint::from_static("http://127.0.0.1:1").connect_lazy();
+        let metadata = Options::new("localhost:1").call_metadata().unwrap();
+        Client { service: InterceptedService::new(channel, metadata), timeouts }
+    }
+
+    /// Makes a call that is answered with `refusals` first; answers how often it was made.
+    async fn made(timeouts: Timeouts, refusals: u32, refusal: Status) -> (Result<u32>, u32) {
+        let count = Arc::new(AtomicU32::new(0));
+        let counted = Arc::clone(&count);
+        let outcome = client(timeouts).unary("test", 7, move |_, request: Request<u32>| {
+            let made = counted.fetch_add(1, Ordering::Relaxed);
+            let answer = if made < refusals { Err(refusal.clone()) } else { Ok(request.into_inner()) };
+            async move { answer.map(Response::new) }
+        });
+        (outcome.await, count.load(Ordering::Relaxed))
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn calls_are_made_again_while_the_service_is_away() {
+        let away = || Status::unavailable("restarting");
+        let (outcome, count) = made(Timeouts::default(), 2, away()).await;
+        assert_eq!((outcome.unwrap(), count), (7, 3));
+        let (outcome, count) = made(Timeouts::default(), u32::MAX, away()).await;
+        assert!(matches!(outcome, Err(Error::Refused(_))), "{outcome:?}");
+        assert_eq!(count, 4);
+        let never = Timeouts { retry: Duration::ZERO, ..Timeouts::default() };
+        assert_eq!(made(never, 1, away()).await.1, 1);
+        assert_eq!(made(Timeouts::default(), 1, Status::not_found("no")).await.1, 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_call_that_is_not_answered_ends_and_is_not_made_again() {
+        let timeouts = Timeouts { call: Duration::from_secs(3), ..Timeouts::default() };
+        let count = Arc::new(AtomicU32::new(0));
+        let counted = Arc::clone(&count);
+        let answer = client(timeouts).unary("test", (), move |_, _| {
+            counted.fetch_add(1, Ordering::Relaxed);
+            std::future::pending::<Result<Response<()>, Status>>()
+        });
+        let outcome = answer.await;
+        assert!(matches!(outcome, Err(Error::TimedOut { .. })), "{outcome:?}");
+        assert_eq!(count.load(Ordering::Relaxed), 1);
+    }
+
+    #[test]
+    fn changes_have_a_request_id() {
+        assert_eq!(or_random("mine".to_owned()), "mine");
+        assert!(Uuid::try_parse(&or_random(String::new())).is_ok());
+        assert_ne!(or_random(String::new()), or_random(String::new()));
+    }
+}

@@ -46,8 +46,8 @@ pub struct Timeouts {
     pub stall: Duration,
     /// The service's answer after the last byte of an upload, while it makes the bytes durable. 5 min.
     pub commit: Duration,
-    /// How long a transfer that failed is taken up again and again without getting any further; zero: nothing is repeated, calls
-    /// without content neither. 2 min.
+    /// How long after a failure a transfer is taken up again and again without getting any further; zero: nothing is repeated,
+    /// calls without content included. 2 min.
     pub retry: Duration,
 }
 

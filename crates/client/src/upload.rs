@@ -52,7 +52,7 @@ impl Client {
         progress: impl FnMut(Progress) + Send,
     ) -> Result<Uploaded> {
         let source = Source::open(path).await?;
-        describe(&mut spec, path, &source)?;
+        describe(&mut spec, path, source.declared_bytes())?;
         self.transfer(source, Begin::new(spec), progress).await
     }
 
@@ -99,12 +99,19 @@ impl Client {
 
     /// The newest upload that `upload_file` with this path and spec began and that can go on: the caller's own, OPEN or FINISHING,
     /// with the same path, file name and size, and on the volume if `spec` names one. What else the spec says is not compared.
+    /// None for what is no regular file or is empty.
     ///
     /// # Errors
     /// [`Error::Io`] for the file; `NOT_FOUND` for a volume that does not exist.
     pub async fn unfinished_upload(&self, path: &Path, spec: &v1::UploadSpec) -> Result<Option<v1::Upload>> {
+        // Not opened: that would take a pipe from whoever writes to it.
+        let metadata = tokio::fs::metadata(path).await;
+        let metadata = metadata.map_err(Error::io(format!("cannot look at {}", path.display())))?;
+        if !metadata.is_file() || metadata.len() == 0 {
+            return Ok(None);
+        }
         let mut spec = spec.clone();
-        describe(&mut spec, path, &Source::open(path).await?)?;
+        describe(&mut spec, path, Some(metadata.len()))?;
         self.newest_unfinished(&spec).await
     }
 
@@ -119,11 +126,11 @@ impl Client {
 }
 
 /// Adds to the spec what the file itself says.
-fn describe(spec: &mut v1::UploadSpec, path: &Path, source: &Source) -> Result<()> {
+fn describe(spec: &mut v1::UploadSpec, path: &Path, declared_bytes: Option<u64>) -> Result<()> {
     if spec.path.is_empty() && spec.file.is_none() && spec.filename.is_empty() {
         spec.filename = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
     }
-    if let Some(bytes) = source.declared_bytes() {
+    if let Some(bytes) = declared_bytes {
         let too_large = |_| Error::io("cannot send")(std::io::ErrorKind::FileTooLarge.into());
         spec.size_bytes = Some(i64::try_from(bytes).map_err(too_large)?);
     }

@@ -202,6 +202,33 @@ impl Coffer {
         .await?
     }
 
+    /// The same for a request that may be sent twice: one that was answered before is answered the same. A failure is told only if it is not
+    /// the effect of the same request, answered meanwhile.
+    async fn audited_once<T, W>(
+        &self,
+        operation: Operation,
+        request: Option<Request>,
+        work: impl FnOnce(Self, Trail) -> W + Send + 'static,
+    ) -> Result<T>
+    where
+        T: DeserializeOwned + Send + 'static,
+        W: Future<Output = Result<T>> + Send + 'static,
+    {
+        self.audited(operation, move |me, trail| async move {
+            if let Some(answer) = me.recall(request.as_ref()).await? {
+                return Ok(answer);
+            }
+            match work(me.clone(), trail).await {
+                Ok(value) => Ok(value),
+                Err(error) => match me.recall(request.as_ref()).await {
+                    Ok(Some(answer)) => Ok(answer),
+                    _ => Err(error),
+                },
+            }
+        })
+        .await
+    }
+
     /// Records a failed operation and hands the error back. What the database cannot take is logged: nothing was changed then either.
     async fn failed(&self, operation: Operation, error: Error) -> Error {
         let is_anonymous = operation.user_id.is_none() && operation.app_id.is_none();

@@ -171,7 +171,7 @@ pub trait Store: Send + Sync + 'static {
     /// Records an intent before its first byte, with what it holds of its payer's quotas, and `operation` if there is one.
     ///
     /// # Errors
-    /// `QuotaExceeded` with every exhausted dimension; `Conflict(InFlight)` if an upload of the same request has not ended;
+    /// `QuotaExceeded` with every exhausted dimension, for one that holds nothing too if it certainly does not fit now; `Conflict(InFlight)` if an upload of the same request has not ended;
     /// `NotFound` if the volume is gone. Nothing is changed then.
     async fn open_upload(&self, intent: &Intent, operation: Option<&Operation>) -> Result<Upload>;
 
@@ -210,7 +210,7 @@ pub trait Store: Send + Sync + 'static {
     /// Records that all bytes are there: from now on the upload is this node's to make a file of. `Conflict(Fenced)` if it is not held any more.
     async fn finish_upload(&self, held: Held) -> Result<()>;
 
-    /// Lets an upload that is being finished take bytes again. `false`: it is not held any more.
+    /// Lets an upload that could not be made a file take bytes again. `false`: it is not held any more.
     async fn reopen_upload(&self, held: Held) -> Result<bool>;
 
     /// Everything a finished upload changes, at once: file, version, object, quotas (what is held is settled, what goes beyond has to fit),

@@ -17,7 +17,9 @@ use uuid::Uuid;
 
 use crate::error::{Step, too_large, unreadable};
 use crate::local_paths;
-use crate::schema::{storage_files, storage_reclaims, storage_uploads, storage_volumes};
+use crate::schema::{
+    app_quotas, storage_files, storage_reclaims, storage_uploads, storage_volumes, user_quotas,
+};
 
 #[derive(Debug, Queryable, Selectable)]
 #[diesel(table_name = storage_volumes, check_for_backend(Pg))]
@@ -221,6 +223,9 @@ pub(crate) async fn delete(c: &AsyncPgConnection, id: VolumeId) -> Step<()> {
         ))
         .into());
     }
+    // Nothing is used or held on it any more, and nobody can use it again.
+    diesel::delete(user_quotas::table.filter(user_quotas::volume_id.eq(id.uuid()))).execute(&mut &*c).await?;
+    diesel::delete(app_quotas::table.filter(app_quotas::volume_id.eq(id.uuid()))).execute(&mut &*c).await?;
     diesel::update(storage_volumes::table.find(id.uuid()))
         .set(storage_volumes::deleted_at.eq(now()))
         .execute(&mut &*c)

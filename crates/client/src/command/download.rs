@@ -2,7 +2,7 @@
 
 use super::{Context, bar::Bar, exit::Failure, json, output::printable};
 use clap::Args;
-use coffer_client::{Destination, v1};
+use coffer_client::{Destination, Downloaded, v1};
 use indicatif::BinaryBytes;
 use serde_json::json;
 use std::{
@@ -82,10 +82,13 @@ impl Download {
         let path = downloaded.path.to_string_lossy();
         if context.output.json {
             let file = json::message("File", &downloaded.file);
-            let written_bytes = downloaded.written_bytes;
-            return context
-                .output
-                .line(json!({ "path": path, "written_bytes": written_bytes, "file": file }));
+            let Downloaded { written_bytes, attempts, .. } = downloaded;
+            return context.output.line(json!({
+                "path": path,
+                "written_bytes": written_bytes,
+                "attempts": attempts,
+                "file": file,
+            }));
         }
         context.output.line(format!("{}  {}", printable(&path), BinaryBytes(downloaded.written_bytes)))
     }

@@ -39,14 +39,13 @@ pub(super) enum Begin {
 struct Known {
     id: Option<String>,
     persisted_bytes: u64,
-    /// What it had when this process began.
+    /// What it had when this process sent its first bytes.
     resumed_from_bytes: Option<u64>,
 }
 
 impl Known {
     fn persisted(&mut self, bytes: u64) {
         self.persisted_bytes = self.persisted_bytes.max(bytes);
-        self.resumed_from_bytes.get_or_insert(bytes);
     }
 }
 
@@ -216,6 +215,8 @@ async fn receive(
         }
         let persisted_bytes = u64::try_from(persisted_size).unwrap_or(0);
         known.persisted(persisted_bytes);
+        // No stream by an upload's id has sent anything before its first answer.
+        known.resumed_from_bytes.get_or_insert(persisted_bytes);
         stored.send_replace(Some(persisted_bytes));
     }
     Err(Error::Lost("the stream ended without a file".to_owned()))

@@ -69,34 +69,35 @@ impl Coffer {
         request: Option<Request>,
     ) -> Result<File> {
         let (caller, file) = (caller.clone(), file.clone());
-        self.audited(caller.operation(OperationKind::UpdateMetadata), move |me, trail| async move {
-            if let Some(answer) = me.recall(request.as_ref()).await? {
-                return Ok(answer);
-            }
-            let principal = caller.known()?.clone();
-            let current = me.see_managed(&caller, &file, &trail, "change this file").await?;
-            let if_revision = revision(if_etag.as_deref())?;
-            if let Some(path) = &changes.path {
-                let volume = me.volume(Some(&crate::volume::VolumeRef::Id(current.volume))).await?;
-                parse_path("changes.path", path, &volume.settings.paths)?;
-            }
-            let mut changed = current.clone();
-            changes.apply(&mut changed);
-            let violations = changed.description.violations("changes.");
-            if !violations.is_empty() {
-                return Err(Error::Invalid(violations));
-            }
-            me.store()
-                .update_file(
-                    current.id,
-                    if_revision,
-                    &changes,
-                    principal.user.as_ref(),
-                    &trail.operation(),
-                    request.as_ref(),
-                )
-                .await
-        })
+        self.audited_once(
+            caller.operation(OperationKind::UpdateMetadata),
+            request.clone(),
+            move |me, trail| async move {
+                let principal = caller.known()?.clone();
+                let current = me.see_managed(&caller, &file, &trail, "change this file").await?;
+                let if_revision = revision(if_etag.as_deref())?;
+                if let Some(path) = &changes.path {
+                    let volume = me.volume(Some(&crate::volume::VolumeRef::Id(current.volume))).await?;
+                    parse_path("changes.path", path, &volume.settings.paths)?;
+                }
+                let mut changed = current.clone();
+                changes.apply(&mut changed);
+                let violations = changed.description.violations("changes.");
+                if !violations.is_empty() {
+                    return Err(Error::Invalid(violations));
+                }
+                me.store()
+                    .update_file(
+                        current.id,
+                        if_revision,
+                        &changes,
+                        principal.user.as_ref(),
+                        &trail.operation(),
+                        request.as_ref(),
+                    )
+                    .await
+            },
+        )
         .await
     }
 
@@ -109,26 +110,27 @@ impl Coffer {
         request: Option<Request>,
     ) -> Result<File> {
         let (caller, file) = (caller.clone(), file.clone());
-        self.audited(caller.operation(OperationKind::Delete), move |me, trail| async move {
-            if let Some(answer) = me.recall(request.as_ref()).await? {
-                return Ok(answer);
-            }
-            let principal = caller.known()?.clone();
-            let current = me.see_managed(&caller, &file, &trail, "delete this file").await?;
-            if current.deleted_at.is_some() {
-                return Err(Error::NotFound(file.resource()));
-            }
-            let if_revision = revision(if_etag.as_deref())?;
-            me.store()
-                .delete_file(
-                    current.id,
-                    if_revision,
-                    principal.user.as_ref(),
-                    &trail.operation(),
-                    request.as_ref(),
-                )
-                .await
-        })
+        self.audited_once(
+            caller.operation(OperationKind::Delete),
+            request.clone(),
+            move |me, trail| async move {
+                let principal = caller.known()?.clone();
+                let current = me.see_managed(&caller, &file, &trail, "delete this file").await?;
+                if current.deleted_at.is_some() {
+                    return Err(Error::NotFound(file.resource()));
+                }
+                let if_revision = revision(if_etag.as_deref())?;
+                me.store()
+                    .delete_file(
+                        current.id,
+                        if_revision,
+                        principal.user.as_ref(),
+                        &trail.operation(),
+                        request.as_ref(),
+                    )
+                    .await
+            },
+        )
         .await
     }
 
@@ -141,43 +143,45 @@ impl Coffer {
         request: Option<Request>,
     ) -> Result<File> {
         let (caller, file) = (caller.clone(), file.clone());
-        self.audited(caller.operation(OperationKind::Undelete), move |me, trail| async move {
-            if let Some(answer) = me.recall(request.as_ref()).await? {
-                return Ok(answer);
-            }
-            let principal = caller.known()?.clone();
-            let current = me.see_managed(&caller, &file, &trail, "undelete this file").await?;
-            let path = match path {
-                Some(path) => {
-                    let volume = me.volume(Some(&crate::volume::VolumeRef::Id(current.volume))).await?;
-                    Some(parse_path("path", &path, &volume.settings.paths)?)
-                }
-                None => None,
-            };
-            me.store()
-                .undelete_file(
-                    current.id,
-                    path.as_ref(),
-                    principal.user.as_ref(),
-                    &trail.operation(),
-                    request.as_ref(),
-                )
-                .await
-        })
+        self.audited_once(
+            caller.operation(OperationKind::Undelete),
+            request.clone(),
+            move |me, trail| async move {
+                let principal = caller.known()?.clone();
+                let current = me.see_managed(&caller, &file, &trail, "undelete this file").await?;
+                let path = match path {
+                    Some(path) => {
+                        let volume = me.volume(Some(&crate::volume::VolumeRef::Id(current.volume))).await?;
+                        Some(parse_path("path", &path, &volume.settings.paths)?)
+                    }
+                    None => None,
+                };
+                me.store()
+                    .undelete_file(
+                        current.id,
+                        path.as_ref(),
+                        principal.user.as_ref(),
+                        &trail.operation(),
+                        request.as_ref(),
+                    )
+                    .await
+            },
+        )
         .await
     }
 
     /// Removes a file in the trash for good. Answers the bytes given back.
     pub async fn purge_file(&self, caller: &Caller, file: &FileRef, request: Option<Request>) -> Result<u64> {
         let (caller, file) = (caller.clone(), file.clone());
-        self.audited(caller.operation(OperationKind::Purge), move |me, trail| async move {
-            if let Some(answer) = me.recall(request.as_ref()).await? {
-                return Ok(answer);
-            }
-            caller.known()?;
-            let current = me.see_managed(&caller, &file, &trail, "purge this file").await?;
-            me.store().purge_file(current.id, &trail.operation(), request.as_ref()).await
-        })
+        self.audited_once(
+            caller.operation(OperationKind::Purge),
+            request.clone(),
+            move |me, trail| async move {
+                caller.known()?;
+                let current = me.see_managed(&caller, &file, &trail, "purge this file").await?;
+                me.store().purge_file(current.id, &trail.operation(), request.as_ref()).await
+            },
+        )
         .await
     }
 

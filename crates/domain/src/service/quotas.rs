@@ -97,34 +97,37 @@ impl Coffer {
         request: Option<Request>,
     ) -> Result<Quota> {
         let (caller, which) = (caller.clone(), which.clone());
-        self.audited(caller.operation(OperationKind::SetQuota), move |me, trail| async move {
-            let principal = caller.known()?;
-            let is_entity =
-                matches!(which, QuotaQuery::User(_) | QuotaQuery::Organisation(_) | QuotaQuery::Project(_));
-            if !(principal.roles.is_operator || principal.roles.is_admin && is_entity) {
-                return Err(Error::PermissionDenied("set this quota"));
-            }
-            check_limits(limits, is_entity)?;
-            if let Some(answer) = me.recall(request.as_ref()).await? {
-                return Ok(answer);
-            }
-            let key = me.quota_key(principal, which).await?;
-            if !me.is_of_tenant(principal, &key).await? {
-                return Err(Error::NotFound(Resource::User(match &key {
-                    QuotaKey::UserOnVolume(user, _) => user.to_string(),
-                    other => other.to_string(),
-                })));
-            }
-            trail.update(|operation| {
-                let limit =
-                    |limit: Option<u64>| limit.map_or(serde_json::Value::Null, |n| n.to_string().into());
-                operation.metadata.insert("quota".to_owned(), key.to_string().into());
-                operation.metadata.insert("limit_bytes".to_owned(), limit(limits.bytes));
-                operation.metadata.insert("limit_files".to_owned(), limit(limits.files));
-                operation.metadata.insert("max_file_bytes".to_owned(), limit(limits.max_file_bytes));
-            });
-            me.store().set_quota(&key, &limits, &trail.operation(), request.as_ref()).await
-        })
+        self.audited_once(
+            caller.operation(OperationKind::SetQuota),
+            request.clone(),
+            move |me, trail| async move {
+                let principal = caller.known()?;
+                let is_entity = matches!(
+                    which,
+                    QuotaQuery::User(_) | QuotaQuery::Organisation(_) | QuotaQuery::Project(_)
+                );
+                if !(principal.roles.is_operator || principal.roles.is_admin && is_entity) {
+                    return Err(Error::PermissionDenied("set this quota"));
+                }
+                check_limits(limits, is_entity)?;
+                let key = me.quota_key(principal, which).await?;
+                if !me.is_of_tenant(principal, &key).await? {
+                    return Err(Error::NotFound(Resource::User(match &key {
+                        QuotaKey::UserOnVolume(user, _) => user.to_string(),
+                        other => other.to_string(),
+                    })));
+                }
+                trail.update(|operation| {
+                    let limit =
+                        |limit: Option<u64>| limit.map_or(serde_json::Value::Null, |n| n.to_string().into());
+                    operation.metadata.insert("quota".to_owned(), key.to_string().into());
+                    operation.metadata.insert("limit_bytes".to_owned(), limit(limits.bytes));
+                    operation.metadata.insert("limit_files".to_owned(), limit(limits.files));
+                    operation.metadata.insert("max_file_bytes".to_owned(), limit(limits.max_file_bytes));
+                });
+                me.store().set_quota(&key, &limits, &trail.operation(), request.as_ref()).await
+            },
+        )
         .await
     }
 
@@ -176,37 +179,39 @@ impl Coffer {
         dry_run: bool,
         request: Option<Request>,
     ) -> Result<Vec<Drift>> {
+        let organisation = caller.organisation().unwrap_or_default().to_owned();
         let caller = caller.clone();
-        self.audited(caller.operation(OperationKind::RecalculateQuotas), move |me, trail| async move {
-            caller.must_operate()?;
-            let principal = caller.known()?;
-            if let Some(answer) = me.recall(request.as_ref()).await? {
-                return Ok(answer);
-            }
-            let suspects = me.store().quota_drift().await?;
-            trail.update(|operation| {
-                operation.metadata.insert("dry_run".to_owned(), dry_run.into());
-                operation.metadata.insert("suspects".to_owned(), suspects.len().into());
-            });
-            let mut drifts = if dry_run {
-                me.store().record(&[trail.operation()]).await?;
-                suspects
-            } else {
-                let keys: Vec<_> = suspects.into_iter().map(|drift| drift.key).collect();
-                me.store().recalculate_quotas(&keys, &trail.operation(), request.as_ref()).await?
-            };
-            for drift in &drifts {
-                tracing::error!(quota = %drift.key, drift = ?drift, dry_run, "a quota was counted wrong");
-            }
-            drifts.retain(|drift| match &drift.key {
-                QuotaKey::Volume(_) | QuotaKey::UserOnVolume(..) | QuotaKey::AppOnVolume(..) => true,
-                QuotaKey::User { organisation, .. }
-                | QuotaKey::Organisation(organisation)
-                | QuotaKey::Project { organisation, .. } => *organisation == principal.organisation,
-            });
-            Ok(drifts)
-        })
-        .await
+        let work = self.audited_once(
+            caller.operation(OperationKind::RecalculateQuotas),
+            request.clone(),
+            move |me, trail| async move {
+                caller.must_operate()?;
+                let suspects = me.store().quota_drift().await?;
+                trail.update(|operation| {
+                    operation.metadata.insert("dry_run".to_owned(), dry_run.into());
+                    operation.metadata.insert("suspects".to_owned(), suspects.len().into());
+                });
+                let drifts = if dry_run {
+                    me.store().record(&[trail.operation()]).await?;
+                    suspects
+                } else {
+                    let keys: Vec<_> = suspects.into_iter().map(|drift| drift.key).collect();
+                    me.store().recalculate_quotas(&keys, &trail.operation(), request.as_ref()).await?
+                };
+                for drift in &drifts {
+                    tracing::error!(quota = %drift.key, drift = ?drift, dry_run, "a quota was counted wrong");
+                }
+                Ok(drifts)
+            },
+        );
+        let mut drifts = work.await?;
+        drifts.retain(|drift| match &drift.key {
+            QuotaKey::Volume(_) | QuotaKey::UserOnVolume(..) | QuotaKey::AppOnVolume(..) => true,
+            QuotaKey::User { organisation: of, .. }
+            | QuotaKey::Organisation(of)
+            | QuotaKey::Project { organisation: of, .. } => *of == organisation,
+        });
+        Ok(drifts)
     }
 
     /// Whether a quota may be told to the caller's organisation: a user of another one looks as if it had never stored anything.

@@ -263,11 +263,8 @@ impl Coffer {
         request: Option<Request>,
     ) -> Result<Upload> {
         let caller = caller.clone();
-        self.audited(caller.operation(OperationKind::CancelUpload), move |me, trail| async move {
+        self.audited_once(caller.operation(OperationKind::CancelUpload), request.clone(), move |me, trail| async move {
             let principal = caller.known()?;
-            if let Some(answer) = me.recall(request.as_ref()).await? {
-                return Ok(answer);
-            }
             let upload = me.seen_upload(principal, id).await?;
             trail.update(|operation| {
                 operation.volume_id = Some(upload.volume);

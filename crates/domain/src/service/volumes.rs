@@ -56,30 +56,31 @@ impl Coffer {
         request: Option<Request>,
     ) -> Result<Volume> {
         let caller = caller.clone();
-        self.audited(caller.operation(OperationKind::CreateVolume), move |me, trail| async move {
-            caller.must_operate()?;
-            if let Some(answer) = me.recall(request.as_ref()).await? {
-                return Ok(answer);
-            }
-            valid(&settings)?;
-            me.must_not_overlap(&settings, None).await?;
-            let at = now();
-            let volume = Volume {
-                id: VolumeId::new(),
-                settings,
-                quota_used: 0,
-                quota_reserved: 0,
-                created_at: at,
-                updated_at: at,
-            };
-            trail.update(|operation| operation.volume_id = Some(volume.id));
-            let driver = me.claim(&volume).await?;
-            let outcome = me.store().create_volume(&volume, &trail.operation(), request.as_ref()).await;
-            if outcome.as_ref().map_or(true, |created| created.id != volume.id) {
-                driver.delete(&Key::marker()).await?;
-            }
-            outcome
-        })
+        self.audited_once(
+            caller.operation(OperationKind::CreateVolume),
+            request.clone(),
+            move |me, trail| async move {
+                caller.must_operate()?;
+                valid(&settings)?;
+                me.must_not_overlap(&settings, None).await?;
+                let at = now();
+                let volume = Volume {
+                    id: VolumeId::new(),
+                    settings,
+                    quota_used: 0,
+                    quota_reserved: 0,
+                    created_at: at,
+                    updated_at: at,
+                };
+                trail.update(|operation| operation.volume_id = Some(volume.id));
+                let driver = me.claim(&volume).await?;
+                let outcome = me.store().create_volume(&volume, &trail.operation(), request.as_ref()).await;
+                if outcome.as_ref().map_or(true, |created| created.id != volume.id) {
+                    driver.delete(&Key::marker()).await?;
+                }
+                outcome
+            },
+        )
         .await
     }
 
@@ -121,32 +122,33 @@ impl Coffer {
         request: Option<Request>,
     ) -> Result<Volume> {
         let caller = caller.clone();
-        self.audited(caller.operation(OperationKind::UpdateVolume), move |me, trail| async move {
-            caller.must_operate()?;
-            if let Some(answer) = me.recall(request.as_ref()).await? {
-                return Ok(answer);
-            }
-            let current = me.volume(Some(&VolumeRef::Id(id))).await?;
-            trail.update(|operation| operation.volume_id = Some(id));
-            let settings = changes.apply(current.settings.clone());
-            valid(&settings)?;
-            let is_moved = current.settings.default_prefix != settings.default_prefix;
-            if is_moved {
-                me.must_not_overlap(&settings, Some(id)).await?;
-                me.claim(&Volume { settings: settings.clone(), ..current.clone() }).await?;
-            }
-            let must_be_empty = current.settings.fixed_change(&settings).is_some();
-            me.store()
-                .update_volume(
-                    id,
-                    current.updated_at,
-                    &settings,
-                    must_be_empty,
-                    &trail.operation(),
-                    request.as_ref(),
-                )
-                .await
-        })
+        self.audited_once(
+            caller.operation(OperationKind::UpdateVolume),
+            request.clone(),
+            move |me, trail| async move {
+                caller.must_operate()?;
+                let current = me.volume(Some(&VolumeRef::Id(id))).await?;
+                trail.update(|operation| operation.volume_id = Some(id));
+                let settings = changes.apply(current.settings.clone());
+                valid(&settings)?;
+                let is_moved = current.settings.default_prefix != settings.default_prefix;
+                if is_moved {
+                    me.must_not_overlap(&settings, Some(id)).await?;
+                    me.claim(&Volume { settings: settings.clone(), ..current.clone() }).await?;
+                }
+                let must_be_empty = current.settings.fixed_change(&settings).is_some();
+                me.store()
+                    .update_volume(
+                        id,
+                        current.updated_at,
+                        &settings,
+                        must_be_empty,
+                        &trail.operation(),
+                        request.as_ref(),
+                    )
+                    .await
+            },
+        )
         .await
     }
 
@@ -158,11 +160,8 @@ impl Coffer {
         request: Option<Request>,
     ) -> Result<()> {
         let (caller, volume) = (caller.clone(), volume.clone());
-        self.audited(caller.operation(OperationKind::DeleteVolume), move |me, trail| async move {
+        self.audited_once(caller.operation(OperationKind::DeleteVolume), request.clone(), move |me, trail| async move {
             caller.must_operate()?;
-            if let Some(answer) = me.recall(request.as_ref()).await? {
-                return Ok(answer);
-            }
             let found = me.volume(Some(&volume)).await?;
             trail.update(|operation| operation.volume_id = Some(found.id));
             me.store().delete_volume(found.id, &trail.operation(), request.as_ref()).await?;
@@ -215,16 +214,17 @@ impl Coffer {
         request: Option<Request>,
     ) -> Result<LocalPath> {
         let caller = caller.clone();
-        self.audited(caller.operation(OperationKind::CreateLocalPath), move |me, trail| async move {
-            caller.must_operate()?;
-            if let Some(answer) = me.recall(request.as_ref()).await? {
-                return Ok(answer);
-            }
-            name::check_description(&description).map_err(|rule| Error::invalid("description", rule))?;
-            check_directory(&path, &me.0.settings.allowed_roots).await?;
-            let path = LocalPath { id: LocalPathId::new(), path, description, created_at: now() };
-            me.store().create_local_path(&path, &trail.operation(), request.as_ref()).await
-        })
+        self.audited_once(
+            caller.operation(OperationKind::CreateLocalPath),
+            request.clone(),
+            move |me, trail| async move {
+                caller.must_operate()?;
+                name::check_description(&description).map_err(|rule| Error::invalid("description", rule))?;
+                check_directory(&path, &me.0.settings.allowed_roots).await?;
+                let path = LocalPath { id: LocalPathId::new(), path, description, created_at: now() };
+                me.store().create_local_path(&path, &trail.operation(), request.as_ref()).await
+            },
+        )
         .await
     }
 
@@ -260,14 +260,15 @@ impl Coffer {
         request: Option<Request>,
     ) -> Result<LocalPath> {
         let caller = caller.clone();
-        self.audited(caller.operation(OperationKind::UpdateLocalPath), move |me, trail| async move {
-            caller.must_operate()?;
-            if let Some(answer) = me.recall(request.as_ref()).await? {
-                return Ok(answer);
-            }
-            name::check_description(&description).map_err(|rule| Error::invalid("description", rule))?;
-            me.store().update_local_path(id, &description, &trail.operation(), request.as_ref()).await
-        })
+        self.audited_once(
+            caller.operation(OperationKind::UpdateLocalPath),
+            request.clone(),
+            move |me, trail| async move {
+                caller.must_operate()?;
+                name::check_description(&description).map_err(|rule| Error::invalid("description", rule))?;
+                me.store().update_local_path(id, &description, &trail.operation(), request.as_ref()).await
+            },
+        )
         .await
     }
 
@@ -279,13 +280,14 @@ impl Coffer {
         request: Option<Request>,
     ) -> Result<()> {
         let caller = caller.clone();
-        self.audited(caller.operation(OperationKind::DeleteLocalPath), move |me, trail| async move {
-            caller.must_operate()?;
-            if let Some(answer) = me.recall(request.as_ref()).await? {
-                return Ok(answer);
-            }
-            me.store().delete_local_path(id, &trail.operation(), request.as_ref()).await
-        })
+        self.audited_once(
+            caller.operation(OperationKind::DeleteLocalPath),
+            request.clone(),
+            move |me, trail| async move {
+                caller.must_operate()?;
+                me.store().delete_local_path(id, &trail.operation(), request.as_ref()).await
+            },
+        )
         .await
     }
 

@@ -131,11 +131,10 @@ impl Ask<'_> {
         const USERS: &str = concat!(
             "SELECT user_id, volume_id, NULL::text AS name, ",
             columns!(volume),
-            " FROM user_quotas q
-            WHERE EXISTS (SELECT FROM storage_quotas s
-                    WHERE s.entity_type = 'user' AND s.organisation_id = $1 AND s.user_id = q.user_id)
-                AND volume_id IN (SELECT id FROM storage_volumes WHERE deleted_at IS NULL)
-                AND ($2 IS NULL OR volume_id = $2) AND (user_id, volume_id) > ($3, $4)
+            " FROM (SELECT user_id AS known FROM storage_quotas
+                WHERE entity_type = 'user' AND organisation_id = $1 AND user_id >= $3) of_organisation
+            JOIN user_quotas ON user_id = known
+            WHERE (user_id, volume_id) > ($3, $4) AND ($2 IS NULL OR volume_id = $2)
             ORDER BY user_id, volume_id LIMIT $5"
         );
         let (user, volume) = self.after_user_on_volume();
@@ -154,7 +153,7 @@ impl Ask<'_> {
             "SELECT user_id, volume_id, NULL::text AS name, ",
             columns!(volume),
             " FROM user_quotas
-            WHERE user_id = $1 AND volume_id IN (SELECT id FROM storage_volumes WHERE deleted_at IS NULL)
+            WHERE user_id = $1
                 AND ($2 IS NULL OR volume_id = $2) AND volume_id > $3
             ORDER BY volume_id LIMIT $4"
         );
@@ -174,7 +173,6 @@ impl Ask<'_> {
             columns!(volume),
             " FROM app_quotas
             WHERE ($1 IS NULL OR app_id = $1)
-                AND volume_id IN (SELECT id FROM storage_volumes WHERE deleted_at IS NULL)
                 AND ($2 IS NULL OR volume_id = $2)
                 AND (app_id COLLATE \"C\", volume_id) > ($3 COLLATE \"C\", $4)
             ORDER BY app_id COLLATE \"C\", volume_id LIMIT $5"

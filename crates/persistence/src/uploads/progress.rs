@@ -140,18 +140,19 @@ pub(crate) async fn checkpoint(c: &AsyncPgConnection, checkpoints: &[Checkpoint]
 
 /// Records that all bytes are there. Had twice, it is as had once.
 pub(crate) async fn finish(c: &AsyncPgConnection, held: Held) -> Step<()> {
-    match set_state(c, held, "FINISHING").await? {
-        0 => Err(Error::Conflict(Conflict::Fenced).into()),
-        _ => Ok(()),
+    if set_state(c, held, "FINISHING").await? {
+        Ok(())
+    } else {
+        Err(Error::Conflict(Conflict::Fenced).into())
     }
 }
 
-/// Lets an upload that is being finished take bytes again. `false`: it is not held any more.
+/// Lets an upload that could not be finished take bytes again. `false`: it is not held any more.
 pub(crate) async fn reopen(c: &AsyncPgConnection, held: Held) -> Step<bool> {
-    Ok(set_state(c, held, "OPEN").await? == 1)
+    set_state(c, held, "OPEN").await
 }
 
-async fn set_state(c: &AsyncPgConnection, held: Held, state: &'static str) -> Step<usize> {
+async fn set_state(c: &AsyncPgConnection, held: Held, state: &'static str) -> Step<bool> {
     let held = storage_uploads::table
         .find(held.upload.uuid())
         .filter(storage_uploads::epoch.eq(held.epoch).and(storage_uploads::state.eq_any(LIVE)));
@@ -159,7 +160,7 @@ async fn set_state(c: &AsyncPgConnection, held: Held, state: &'static str) -> St
         .set((storage_uploads::state.eq(state), storage_uploads::updated_at.eq(dsl::now)))
         .execute(&mut &*c)
         .await?;
-    Ok(changed)
+    Ok(changed == 1)
 }
 
 pub(super) fn not_found(id: UploadId) -> Error {

@@ -7,6 +7,7 @@ mod catalogue;
 mod connections;
 mod documents;
 mod operations;
+mod reservations;
 mod rules;
 mod runner;
 mod support;

@@ -4,10 +4,14 @@
 
 mod concurrency;
 mod connections;
+mod contention;
+mod drift;
 mod files;
+mod limits;
 mod lists;
 mod nodes;
 mod operations;
+mod plans;
 mod proxy;
 mod purge;
 mod quotas;
@@ -18,5 +22,6 @@ mod resume;
 mod rig;
 mod tenants;
 mod tidy;
+mod upload_lists;
 mod uploads;
 mod volumes;

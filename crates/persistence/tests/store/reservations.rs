@@ -188,19 +188,7 @@ async fn another_payers_limit_is_not_in_the_way() {
     let rig = Rig::new().await;
     let (bob, lab) = (Actor::user("bob").on("other"), Actor::user("ann").through("mail").of("lab"));
     for actor in [&ann(), &bob, &lab] {
-        rig.put(actor, &format!("{}.txt", actor.organisation), 10).await;
-        rig.trash(
-            &rig.store
-                .files(
-                    &coffer_domain::store::Scope::Organisation(actor.organisation.clone()),
-                    &coffer_domain::file::Filter::default(),
-                    &coffer_domain::page::PageRequest::new(1, 0, None).unwrap(),
-                )
-                .await
-                .unwrap()
-                .items[0],
-        )
-        .await;
+        rig.put(actor, &format!("{}.txt", actor.id()), 10).await;
     }
     rig.run("UPDATE storage_quotas SET max_storage_bytes = 0 WHERE entity_id IN ('other', 'lab')").await;
     let mut upload = rig.upload(&ann(), "a.txt", 10);
@@ -387,6 +375,8 @@ async fn what_is_held_goes_back_to_its_payer_where_another_pays_for_the_file() {
     let of_bob = usages(&rig, &upload.intent.payer).await;
     assert_eq!(of_bob, [(80, 0, 0, 0), (0, 0, 0, 0), (0, 0, 0, 0), (80, 0, 1, 0), (0, 0, 0, 0)]);
     rig.assert_no_drift().await;
+
+    rig.run("UPDATE storage_quotas SET max_storage_bytes = NULL").await;
 
     // Meant as a version of Ann's file, which has gone: it becomes a new file of Bob's.
     let mut upload = rig.version(&bob, &theirs, 30);

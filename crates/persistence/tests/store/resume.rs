@@ -255,6 +255,7 @@ async fn what_is_being_finished_is_committed_or_opened_again() {
     let finishing = rig.row(&upload).await;
     assert_eq!((finishing.state, finishing.epoch), (State::Finishing, 1));
     is_in_flight(rig.store.take_upload(upload.intent.id, rig.start).await);
+    // The backend could not do it: bytes can come again.
     assert!(rig.store.reopen_upload(upload.held()).await.unwrap());
     assert_eq!(rig.row(&upload).await.state, State::Open);
     assert_eq!(rig.store.checkpoint_uploads(&[checkpoint(upload.held(), 5)]).await.unwrap().len(), 1);

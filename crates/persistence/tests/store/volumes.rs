@@ -22,6 +22,7 @@ fn set_all(settings: &mut Settings) {
     settings.allowed_organisations = vec!["clinic".to_owned(), "läb".to_owned()];
     settings.allowed_apps = vec!["chat".to_owned()];
     settings.trash_retention_seconds = Some(5);
+    settings.upload_ttl_seconds = Some(86_400);
 }
 
 async fn create(rig: &Rig, volume: &Volume) -> Result<Volume, Error> {
@@ -255,4 +256,34 @@ async fn a_local_path_lives_until_nothing_stands_on_it() {
     assert_eq!(rig.store.local_path(path.id).await.unwrap(), None);
     let refused = withdraw(path.id).await;
     assert!(matches!(refused, Err(Error::NotFound(Resource::LocalPath(_)))), "{refused:?}");
+}
+
+#[tokio::test]
+async fn a_volume_tells_what_is_used_and_what_is_held() {
+    let rig = Rig::new().await;
+    rig.put(&Actor::user("ann"), "a.txt", 8).await;
+    rig.open(&rig.upload(&Actor::user("ann"), "b.txt", 5).holding()).await;
+    let volume = found(&rig, rig.volume.id).await.unwrap();
+    assert_eq!(volume, Volume { quota_used: 8, quota_reserved: 5, ..rig.volume.clone() });
+}
+
+#[tokio::test]
+async fn quotas_of_a_deleted_volume_go_with_it() {
+    let rig = Rig::new().await;
+    let other = rig.make_volume("other", |_| {}).await;
+    let ann = Actor::user("ann").through("chat");
+    for volume in [&rig.volume, &other] {
+        let file = rig.upload_to(volume, &ann, "a.txt", 8).run(&rig.store).await.unwrap();
+        if volume.id == other.id {
+            rig.trash(&file).await;
+            rig.store.purge_file(file.id, &operation(OperationKind::Purge), None).await.unwrap();
+            let due = rig.store.due_reclaims(10).await.unwrap();
+            rig.store.reclaimed(&[due[0].object]).await.unwrap();
+        }
+    }
+    delete(&rig, other.id).await.unwrap();
+    for left in ["user_quotas", "app_quotas"] {
+        assert_eq!(rig.texts(&format!("SELECT volume_id FROM {left}")).await, [rig.volume.id.to_string()]);
+    }
+    rig.assert_no_drift().await;
 }

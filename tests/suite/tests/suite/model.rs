@@ -36,8 +36,9 @@ const CASES: u64 = 12;
 const SEED: u64 = 0x5EED;
 /// Operations of a case.
 const OPERATIONS: std::ops::Range<usize> = 30..50;
-/// Attempts at making a failure shorter. Each is a case.
-const MAX_SHRINKS: u32 = 200;
+/// Attempts at making a failure shorter, each of them a case, and how long they may take.
+const MAX_SHRINKS: u32 = 100;
+const MAX_SHRINK_MS: u32 = 90_000;
 
 /// What a case does: where it begins, its operations, and how many of them were seen.
 type Case = (State, Vec<Operation>, Option<std::sync::Arc<AtomicUsize>>);
@@ -55,6 +56,7 @@ fn the_service_is_as_its_model() {
         rng_seed: RngSeed::Fixed(seed),
         failure_persistence: None,
         max_shrink_iters: MAX_SHRINKS,
+        max_shrink_time: MAX_SHRINK_MS,
         ..Config::default()
     };
     let outcome = TestRunner::new(config).run(&Machine::sequential_strategy(OPERATIONS), |case| {

@@ -241,7 +241,7 @@ async fn volumes_and_local_paths_change_once() {
             answer(async move { clients.volumes.clone().delete_volume(request).await })
         }))
         .await;
-    assert_eq!(rows(&rig, "storage_volumes").await, 1);
+    assert_eq!(rows(&rig, "storage_volumes WHERE deleted_at IS NULL").await, 1);
     let _: v1::DeleteLocalPathResponse = rig
         .retried(Case::new("delete_local_path", move |clients, request_id, is_other| {
             let id = if is_other { uuid::Uuid::now_v7().to_string() } else { id.clone() };

@@ -45,12 +45,7 @@ fn only_refused_contents_end_an_upload() {
 }
 
 #[test]
-fn what_was_resumed_is_what_was_there_first() {
-    let mut known = Known::default();
-    known.persisted(7);
-    known.persisted(20);
-    known.persisted(9);
-    assert_eq!((known.resumed_from_bytes, known.persisted_bytes), (Some(7), 20));
+fn what_was_sent_twice_is_what_is_left_over() {
     let file = v1::File { size_bytes: 100, ..Default::default() };
     let uploaded = Uploaded { file, resumed_from_bytes: 7, sent_bytes: 95, attempts: 2 };
     assert_eq!(uploaded.resent_bytes(), 2);

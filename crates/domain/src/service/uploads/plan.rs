@@ -9,7 +9,7 @@ use crate::{
     id::{FileId, ObjectId, UploadId, VersionId},
     name,
     path::{Key, StoragePath},
-    quota::{Charge, Hold},
+    quota::Hold,
     service::{Coffer, Trail, files::revision, parse_path},
     store::{Intent, Lookup, NewFile, NodeStart, Target},
     time::now,
@@ -120,24 +120,6 @@ impl Coffer {
             replaced_bytes,
             spec,
         })
-    }
-
-    /// Refuses what certainly does not fit now and holds nothing that would show it: what is decided for good is decided by the commit.
-    pub(super) async fn check_unheld(&self, intent: &Intent, plan: &Plan) -> Result<()> {
-        if intent.hold != Hold::default() {
-            return Ok(());
-        }
-        let charge = Charge {
-            add_bytes: intent.file_bytes,
-            free_bytes: plan.replaced_bytes,
-            add_files: u64::from(intent.file.is_none()),
-            file_bytes: intent.file_bytes,
-            ..Charge::default()
-        };
-        let quotas = self.store().quotas(&intent.payer.quotas()).await?;
-        let exhausted: Vec<_> =
-            quotas.iter().flat_map(|quota| quota.usage.exhausted(&quota.key, charge)).collect();
-        if exhausted.is_empty() { Ok(()) } else { Err(Error::QuotaExceeded(exhausted)) }
     }
 
     /// The volume, the file that gets a version if there is one, and the path if one was named.

@@ -89,7 +89,6 @@ impl Coffer {
     pub(super) async fn write_new(&self, plan: Plan, trail: &Trail) -> Result<Writing> {
         let driver = self.driver(&plan.volume).await?;
         let intent = plan.intent(UploadId::new(), self.0.start);
-        self.check_unheld(&intent, &plan).await?;
         let seat = match &intent.request {
             Some(_) => Some(self.0.sessions.take(intent.id).await?),
             None => None,
@@ -429,7 +428,7 @@ impl Worker {
                 let error = Error::internal("verify what the backend stored", problem);
                 return Err(self.undo(error, None).await);
             }
-            Err(error) => return Err(self.undo(error.into(), None).await),
+            Err(error) => return Err(self.put_back(error.into()).await),
         }
         crash_point!("published");
         match self.commit(stored).await {
@@ -438,7 +437,7 @@ impl Worker {
                 self.unsettled = Some(stored);
                 Err(Error::Unavailable(Unavailable::Metadata))
             }
-            Err(error) => Err(self.undo(error, None).await),
+            Err(error) => Err(self.put_back(error).await),
             // The same request was answered after this one looked: its answer is ours only if its content is.
             Ok(file) if file.content.sha256 != stored.sha256 => {
                 Err(self.undo(Error::RequestIdReused, None).await)
@@ -505,6 +504,18 @@ impl Worker {
             }
         }
         Err(Error::AlreadyExists(Taken::Path))
+    }
+
+    /// After a finish that failed: a resumable upload takes bytes again, unless the failure is about its content.
+    async fn put_back(&mut self, error: Error) -> Error {
+        if !self.is_resumable() || error.refuses_content() {
+            return self.undo(error, None).await;
+        }
+        // Where this fails as well, the upload opens again when this node's lease has ended.
+        if let Err(problem) = self.coffer.store().reopen_upload(self.held).await {
+            tracing::warn!(upload.id = %self.upload.id, problem = %problem, "an upload that could not be finished was not opened again");
+        }
+        self.coffer.failed(self.trail.operation(), error).await
     }
 
     /// Ends the upload without a file: first the intent, so that nothing can be committed any more, then the bytes. What cannot be
@@ -580,7 +591,7 @@ impl Worker {
                 Err(Error::Unavailable(Unavailable::Metadata)) => pause = (pause * 2).min(MAX_SETTLE_PAUSE),
                 Ok(()) | Err(Error::Conflict(Conflict::Fenced)) => return,
                 Err(error) => {
-                    self.undo(error, None).await;
+                    self.put_back(error).await;
                     return;
                 }
             }

@@ -58,8 +58,13 @@ impl Staged {
                     take_back(root, &target, &staging, &name)?;
                     locked
                 }
-                None if size == 0 => new(root, &staging, &name)?,
-                None => return Err(Failure::new(ErrorKind::NotFound, "nothing is staged or published")),
+                None => {
+                    check_absent(root, &name)?;
+                    match size {
+                        0 => new(root, &staging, &name)?,
+                        _ => return Err(Failure::new(ErrorKind::NotFound, "nothing is staged or published")),
+                    }
+                }
             },
         };
         let mut staged = Self::of(root, locked, name, target);
@@ -105,6 +110,16 @@ fn staged(root: &Root, name: &Location, target: &Location) -> Result<Option<Lock
     Ok(Some(locked))
 }
 
+/// Refuses if there is a staged file after all: between a look at its name and one at the key another writer may have taken it back.
+fn check_absent(root: &Root, name: &Location) -> Result<(), Failure> {
+    match root.look(name) {
+        Ok(stat) if size(&stat).is_some() => Err(busy("another writer has just taken the object back")),
+        Ok(_) => Err(foreign()),
+        Err(Errno::NOENT | Errno::NOTDIR) => Ok(()),
+        Err(errno) => Err(errno.into()),
+    }
+}
+
 /// Gives a published object its staged name back, durably.
 fn take_back(root: &Root, target: &Location, staging: &OwnedFd, name: &Location) -> Result<(), Failure> {
     let directory = root.open_directory(&target.directory)?;
@@ -134,7 +149,7 @@ fn lock_existing(root: &Root, at: &Location) -> Result<Option<Locked>, Failure> 
 fn lock(root: &Root, file: OwnedFd, at: &Location) -> Result<Locked, Failure> {
     let stat = rustix::fs::fstat(&file)?;
     if size(&stat).is_none() {
-        return Err(Failure::new(ErrorKind::Denied, "what stands at the name is no regular file"));
+        return Err(foreign());
     }
     match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
         Ok(()) => {}
@@ -155,4 +170,8 @@ fn lock(root: &Root, file: OwnedFd, at: &Location) -> Result<Locked, Failure> {
 
 fn busy(reason: &'static str) -> Failure {
     Failure::new(ErrorKind::Unavailable, reason)
+}
+
+fn foreign() -> Failure {
+    Failure::new(ErrorKind::Denied, "what stands at the name is no regular file")
 }

@@ -223,7 +223,7 @@ pub(super) async fn while_one_writes_another_is_refused(driver: &dyn Driver) {
 pub(super) async fn of_many_who_resume_one_wins(driver: &dyn Driver) {
     requires_resume!(driver);
     let content = noise(100_000, 14);
-    for is_published in [false, true] {
+    for is_published in [false, true].repeat(3) {
         let (key, upload) = (fresh_key(), UploadId::new());
         let mut writer = begin_resumable(driver, upload, &key).await.unwrap();
         append(&mut writer, &content).await;

@@ -110,7 +110,7 @@ async fn a_writer_whose_checkpoint_failed_is_broken() {
     assert_eq!(kind(writer.checkpoint().await), other);
     assert_eq!(kind(writer.finish().await), other);
     assert_eq!(inner.calls(), [""; 0]);
-    let mut writer = guarded.resume(upload, &key, 10, resumable()).await.unwrap();
+    let mut writer = resume_when_free(&guarded, upload, &key, 10).await;
 
     // A write that succeeds beside it mends nothing.
     let checkpoint = writer.checkpoint();
@@ -125,7 +125,7 @@ async fn a_writer_whose_checkpoint_failed_is_broken() {
     assert_eq!((kind(failed), kind(written)), (Some(ErrorKind::Full), None));
     assert_eq!(kind(writer.finish().await), other);
     assert_eq!(guarded.stat(&key).await.unwrap(), None);
-    let writer = guarded.resume(upload, &key, 10, resumable()).await.unwrap();
+    let writer = resume_when_free(&guarded, upload, &key, 10).await;
     assert_eq!(writer.finish().await.unwrap(), 10);
 }
 

@@ -78,7 +78,7 @@ impl Tenant {
 
     /// One stream to its end.
     async fn send(&self, messages: Vec<v1::WriteFileRequest>) -> Result<Answer, Status> {
-        self.ann.write(messages).await.map(|answer| Answer::File(answer.file.unwrap()))
+        self.ann.write(messages).await.map(|answer| Answer::File(Box::new(answer.file.unwrap())))
     }
 
     pub(super) async fn finish_again(&self, state: &State, n: usize) -> Result<v1::File, Status> {
@@ -112,13 +112,20 @@ impl Tenant {
             self.crash_after(service, moment).await;
         }
         writing.leave().await;
-        // What arrived of it is kept, whatever that is; the rest is sent again.
-        let (stream, persisted) = self.go_on(&self.uploads[n].id).await?;
-        if !(from..=to).contains(&persisted) {
-            return Err(format!("{persisted} bytes persisted of a stream from {from} to {to}"));
+        // What arrived of it is kept, whatever that is; the rest is sent again. What the client has left may still begin after what
+        // follows it, and take over.
+        let since = Instant::now();
+        loop {
+            let (stream, persisted) = self.go_on(&self.uploads[n].id).await?;
+            if !(from..=to).contains(&persisted) {
+                return Err(format!("{persisted} bytes persisted of a stream from {from} to {to}"));
+            }
+            stream.send(data(persisted as i64, &content[persisted..to])).await;
+            match stream.end().await {
+                Err(status) if is_taken_over(&status) && since.elapsed() < PATIENCE => {}
+                outcome => return Ok(outcome.map(|_| Answer::Nothing)),
+            }
         }
-        stream.send(data(persisted as i64, &content[persisted..to])).await;
-        Ok(stream.end().await.map(|_| Answer::Nothing))
     }
 
     /// A stream that goes on with an upload, and where.
@@ -168,8 +175,8 @@ impl Tenant {
         if !(told..=first).contains(&persisted) {
             return Err(format!("{persisted} bytes persisted, {told} were told, {first} sent"));
         }
-        match earlier.end().await.map_err(|status| refusal(&status)) {
-            Err((Code::Aborted, reason)) if reason == "UPLOAD_TAKEN_OVER" => {}
+        match earlier.end().await {
+            Err(status) if is_taken_over(&status) => {}
             other => return Err(format!("the first stream was not taken over: {other:?}")),
         }
         later.send(data(persisted as i64, &content[persisted..second])).await;
@@ -227,6 +234,10 @@ impl Tenant {
             }
         }
     }
+}
+
+fn is_taken_over(status: &Status) -> bool {
+    refusal(status) == (Code::Aborted, "UPLOAD_TAKEN_OVER".to_owned())
 }
 
 fn is_in_flight(status: &Status) -> bool {

@@ -23,8 +23,8 @@ use tonic::Status;
 #[derive(Debug, Clone, PartialEq)]
 enum Answer {
     Nothing,
-    File(v1::File),
-    Upload(v1::Upload),
+    File(Box<v1::File>),
+    Upload(Box<v1::Upload>),
     Freed(i64),
     Quota(v1::Quota),
 }
@@ -166,7 +166,7 @@ impl Tenant {
             let became = (0..after.uploads.len())
                 .find(|n| before.uploads.get(*n).map(|upload| upload.life) != Some(after.uploads[*n].life));
             if let Some(upload) = became {
-                self.uploads[upload].file = Some(file.clone());
+                self.uploads[upload].file = Some((**file).clone());
             }
         }
         if after.asked.len() > self.asked.len() {
@@ -196,7 +196,7 @@ impl Tenant {
                 self.start(*spec, request_id).await
             }
             Operation::Cancel(n) => self.ask(Asked::Cancel(*n), request_id, before).await,
-            Operation::Look(n) => self.ann.get_upload(&self.uploads[*n].id).await.map(Answer::Upload),
+            Operation::Look(n) => self.ann.get_upload(&self.uploads[*n].id).await.map(|upload| Answer::Upload(Box::new(upload))),
             Operation::Delete(n) => self.ask(Asked::Delete(*n), request_id, before).await,
             Operation::Undelete(n) => self.ask(Asked::Undelete(*n), request_id, before).await,
             Operation::Purge(n) => self.ask(Asked::Purge(*n), request_id, before).await,
@@ -235,7 +235,7 @@ impl Tenant {
     }
 
     async fn start(&self, spec: Spec, request_id: &str) -> Result<Answer, Status> {
-        self.ann.start_upload(self.spec(spec, request_id)).await.map(Answer::Upload)
+        self.ann.start_upload(self.spec(spec, request_id)).await.map(|upload| Answer::Upload(Box::new(upload)))
     }
 
     /// A request that can be sent twice.
@@ -246,12 +246,12 @@ impl Tenant {
             Asked::Delete(n) => {
                 let file = by_id(&self.files[n]);
                 let request = v1::DeleteFileRequest { file, request_id, ..Default::default() };
-                Answer::File(files.delete_file(request).await?.into_inner().file.unwrap())
+                Answer::File(Box::new(files.delete_file(request).await?.into_inner().file.unwrap()))
             }
             Asked::Undelete(n) => {
                 let file = by_id(&self.files[n]);
                 let request = v1::UndeleteFileRequest { file, request_id, ..Default::default() };
-                Answer::File(files.undelete_file(request).await?.into_inner().file.unwrap())
+                Answer::File(Box::new(files.undelete_file(request).await?.into_inner().file.unwrap()))
             }
             Asked::Purge(n) => {
                 let request = v1::PurgeFileRequest { file: by_id(&self.files[n]), request_id };
@@ -260,7 +260,7 @@ impl Tenant {
             Asked::Cancel(n) => {
                 let request = v1::CancelUploadRequest { upload_id: self.uploads[n].id.clone(), request_id };
                 let answer = self.ann.transfers.clone().cancel_upload(request).await?;
-                Answer::Upload(answer.into_inner().upload.unwrap())
+                Answer::Upload(Box::new(answer.into_inner().upload.unwrap()))
             }
             Asked::SetQuota(quota, limits) => {
                 let request = v1::SetQuotaRequest { request_id, ..self.limits(quota, limits) };
@@ -269,7 +269,7 @@ impl Tenant {
             Asked::Put(n) => {
                 let spec = state.uploads[n].spec;
                 let message = self.spec(spec, &request_id);
-                Answer::File(self.ann.upload(message, &bytes(spec.content)).await?)
+                Answer::File(Box::new(self.ann.upload(message, &bytes(spec.content)).await?))
             }
         })
     }
@@ -293,7 +293,7 @@ impl Tenant {
                 set(&self.operator, v1::SetQuotaRequest { request_id, ..other }).await.map(Answer::Quota)
             }
             _ => {
-                let file = by_id(&uuid::Uuid::nil().to_string());
+                let file = by_id(&uuid::Uuid::now_v7().to_string());
                 let request = v1::PurgeFileRequest { file, request_id };
                 self.ann.files.clone().purge_file(request).await.map(|_| Answer::Nothing)
             }

@@ -122,7 +122,8 @@ async fn refused_messages_leave_an_upload_open() {
     let invalid = (Code::InvalidArgument, "FIELD_INVALID");
     let cases: Vec<(&str, v1::WriteFileRequest, (Code, &str))> = vec![
         ("a gap", data(500_001, b"x"), (Code::OutOfRange, "OFFSET_GAP")),
-        ("a gap without end", data(i64::MAX, b"x"), (Code::OutOfRange, "OFFSET_GAP")),
+        ("a gap up to the largest size", data(i64::MAX - 1, b"x"), (Code::OutOfRange, "OFFSET_GAP")),
+        ("an end past the largest size", data(i64::MAX, b"x"), invalid),
         ("a negative offset", data(-1, b"x"), invalid),
         (
             "crc32c of other bytes",
@@ -135,7 +136,7 @@ async fn refused_messages_leave_an_upload_open() {
         ("a spec in the middle", first(resumable("b.bin")), invalid),
         ("a malformed SHA-256", v1::WriteFileRequest { sha256: "x".into(), ..finish(0) }, invalid),
     ];
-    assert_eq!(cases.len(), 9);
+    assert_eq!(cases.len(), 10);
     let mut persisted = 0;
     for (name, bad, (code, reason)) in cases {
         let before = operations(&cofferd, "upload", "failed").await;
@@ -159,9 +160,9 @@ async fn refused_messages_leave_an_upload_open() {
     }
     let status = stalled.answer().await.unwrap_err();
     assert_eq!(refusal(&status), (Code::DeadlineExceeded, "STREAM_STALLED".to_owned()));
-    assert_eq!(ann.get_upload(&id).await.unwrap().persisted_size, 500_000);
+    assert_eq!(ann.get_upload(&id).await.unwrap().persisted_size, 550_000);
     let left = ann.writing();
-    for message in part(&id, &content, 500_000..600_000) {
+    for message in part(&id, &content, 550_000..600_000) {
         assert!(left.send(message).await);
     }
     until("it arrives", async || ann.get_upload(&id).await.unwrap().persisted_size == 600_000).await;
@@ -261,6 +262,9 @@ async fn a_volume_that_is_switched_off_takes_nothing_until_it_is_on_again() {
     assert_eq!(refusal(&ann.write(rest(&id, &content, 100_000)).await.unwrap_err()), off);
     assert_eq!(refusal(&ann.start_upload(resumable("b.bin")).await.unwrap_err()), off);
     assert_eq!(ann.get_upload(&id).await.unwrap().state(), UploadState::Open);
+    let delete = v1::DeleteVolumeRequest { volume: "main".into(), request_id: String::new() };
+    let status = operator.volumes.clone().delete_volume(delete).await.unwrap_err();
+    assert_eq!(refusal(&status), (Code::FailedPrecondition, "VOLUME_NOT_EMPTY".to_owned()));
     switch(true).await;
     ann.write(rest(&id, &content, 100_000)).await.unwrap();
 }
