@@ -234,7 +234,8 @@ pub(crate) async fn in_the_way(c: &AsyncPgConnection, payer: &Payer, charge: Cha
         #[diesel(embed)]
         row: Row,
     }
-    // One statement for all of them, because uploads that hold nothing are the many small ones.
+    // One statement for all of them, and only those that limit anything, because uploads that hold nothing are the many
+    // small ones.
     const LIMITED: &str = concat!(
         "SELECT 0 AS kind, ",
         columns!(volume),
@@ -247,13 +248,19 @@ pub(crate) async fn in_the_way(c: &AsyncPgConnection, payer: &Payer, charge: Cha
         " FROM app_quotas WHERE app_id = $3 AND volume_id = $1 AND quota_limit IS NOT NULL
         UNION ALL SELECT 3, ",
         columns!(entity),
-        " FROM storage_quotas WHERE entity_type = 'user' AND organisation_id = $4 AND entity_id = $2::text
+        " FROM storage_quotas
+        WHERE entity_type = 'user' AND organisation_id = $4 AND entity_id = $2::text
+            AND is_active AND coalesce(max_storage_bytes, max_files, max_file_size_bytes) IS NOT NULL
         UNION ALL SELECT 4, ",
         columns!(entity),
-        " FROM storage_quotas WHERE entity_type = 'organization' AND organisation_id = $4 AND entity_id = $4
+        " FROM storage_quotas
+        WHERE entity_type = 'organization' AND organisation_id = $4 AND entity_id = $4
+            AND is_active AND coalesce(max_storage_bytes, max_files, max_file_size_bytes) IS NOT NULL
         UNION ALL SELECT 5, ",
         columns!(entity),
-        " FROM storage_quotas WHERE entity_type = 'project' AND organisation_id = $4 AND entity_id = $5",
+        " FROM storage_quotas
+        WHERE entity_type = 'project' AND organisation_id = $4 AND entity_id = $5
+            AND is_active AND coalesce(max_storage_bytes, max_files, max_file_size_bytes) IS NOT NULL",
     );
     let limited = diesel::sql_query(LIMITED)
         .bind::<SqlUuid, _>(payer.volume.uuid())

@@ -24,6 +24,8 @@ mod model;
 mod quota_races;
 #[path = "suite/quotas.rs"]
 mod quotas;
+#[path = "suite/reconcile.rs"]
+mod reconcile;
 #[path = "suite/resume.rs"]
 mod resume;
 #[path = "suite/retries.rs"]

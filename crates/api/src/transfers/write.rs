@@ -127,6 +127,10 @@ impl Stream {
         };
         let (target, part) = first_message(first, &principal, &mut fields);
         let (target, part) = api.checked(&caller, OperationKind::Upload, fields, target.zip(part)).await?;
+        if handler.left.is_cancelled() {
+            // Its client may write this upload by another stream already, which it must not take over from.
+            return Err(status(&Error::ClientLeft));
+        }
         let coffer = api.coffer.clone();
         let work = async move {
             let writing = begin(&api, caller, target).await?;

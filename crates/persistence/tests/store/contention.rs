@@ -18,7 +18,7 @@ use futures_util::future::{join, join_all};
 use crate::rig::{Actor, Rig, Upload, operation, start_request};
 
 const TASKS: usize = 12;
-const ROUNDS: usize = 12;
+const ROUNDS: usize = 7;
 
 fn actors() -> Vec<Actor> {
     vec![

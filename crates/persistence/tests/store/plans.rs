@@ -163,25 +163,3 @@ async fn fencing_looks_at_live_uploads_alone() {
     .await;
     assert_eq!(entries, 1);
 }
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn scratch_timing() {
-    let rig = Rig::new().await;
-    let ann = Actor::user("ann").through("chat").on("trial");
-    for n in 0..50 {
-        rig.put(&ann, &format!("warm{n}.txt"), 1).await;
-    }
-    for round in 0..3 {
-        let uploads: Vec<_> = (0..400).map(|n| rig.upload(&ann, &format!("{round}/{n}.txt"), 1)).collect();
-        let started = std::time::Instant::now();
-        for upload in &uploads {
-            rig.open(upload).await;
-        }
-        let open = started.elapsed() / 400;
-        let started = std::time::Instant::now();
-        for upload in &uploads {
-            rig.store.commit_upload(&upload.commit).await.unwrap();
-        }
-        println!("open {open:?} commit {:?}", started.elapsed() / 400);
-    }
-}

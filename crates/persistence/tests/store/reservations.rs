@@ -74,17 +74,14 @@ async fn users_nobody_has_seen_can_hold_quota_too() {
 async fn of_many_reservations_exactly_those_that_fit_are_taken() {
     const RIVALS: usize = 64;
     const FITTING: usize = 20;
-    let limits: [(&str, Dimension); 7] = [
+    let limits = [
         ("UPDATE storage_volumes SET quota_limit = 2199", Dimension::Bytes),
-        ("UPDATE user_quotas SET quota_limit = 2199", Dimension::Bytes),
         ("UPDATE app_quotas SET quota_limit = 2199", Dimension::Bytes),
-        ("UPDATE storage_quotas SET max_storage_bytes = 2199 WHERE entity_type = 'user'", Dimension::Bytes),
         ("UPDATE storage_quotas SET max_files = 21 WHERE entity_type = 'user'", Dimension::Files),
         (
-            "UPDATE storage_quotas SET max_storage_bytes = 2199 WHERE entity_type = 'organization'",
+            "UPDATE storage_quotas SET max_storage_bytes = 2199 WHERE entity_type = 'project'",
             Dimension::Bytes,
         ),
-        ("UPDATE storage_quotas SET max_files = 21 WHERE entity_type = 'project'", Dimension::Files),
     ];
     for (limit, dimension) in limits {
         let rig = Rig::new().await;

@@ -61,7 +61,8 @@ async fn an_upload_that_can_be_resumed_costs_little_more() {
         };
         assert_eq!(sum_a, sum_b);
         ratios.push(b.as_secs_f64() / a.as_secs_f64());
-        (once.push(a), twice.push(b));
+        once.push(a);
+        twice.push(b);
     }
     ratios.sort_by(f64::total_cmp);
     once.sort();

@@ -148,7 +148,7 @@ async fn go_on(clients: &Clients, ledger: &mut Ledger) {
                 Ok(file) => break file,
                 // Its node was finishing it when it died, and the reconciler has not seen it yet.
                 Err(status) if status.code() == Code::Aborted => {
-                    tokio::time::sleep(Duration::from_millis(50)).await
+                    tokio::time::sleep(Duration::from_millis(50)).await;
                 }
                 Err(status) => panic!("{status:?}"),
             }

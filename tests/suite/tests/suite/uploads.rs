@@ -248,7 +248,16 @@ async fn many_streams_take_one_upload_from_each_other() {
             let mut lost = 0;
             loop {
                 let from = ann.get_upload(&id).await.unwrap().persisted_size as usize;
-                match ann.write(rest(&id, &content, from)).await {
+                let mut writing = ann.writing();
+                for message in rest(&id, &content, from) {
+                    // Slow enough for the others to come in between.
+                    tokio::time::sleep(Duration::from_millis(10)).await;
+                    if !writing.send(message).await {
+                        break;
+                    }
+                }
+                writing.close();
+                match writing.answer().await {
                     Ok(answer) => return (answer.file.unwrap(), lost),
                     Err(status) => {
                         assert_eq!(refusal(&status).0, Code::Aborted, "{status:?}");
@@ -261,7 +270,9 @@ async fn many_streams_take_one_upload_from_each_other() {
     let all = futures_util::future::join_all(writers);
     let ended = tokio::time::timeout(Duration::from_secs(60), all).await.expect("one of them gets through");
     let ended: Vec<_> = ended.into_iter().map(Result::unwrap).collect();
-    println!("streams lost by each writer: {:?}", ended.iter().map(|(_, lost)| lost).collect::<Vec<_>>());
+    let lost: Vec<_> = ended.iter().map(|(_, lost)| *lost).collect();
+    println!("streams lost by each writer: {lost:?}");
+    assert!(lost.iter().sum::<u32>() >= 4, "they came into each other's way: {lost:?}");
     assert!(ended.iter().all(|(file, _)| *file == ended[0].0), "all are told of one file");
     assert!(content_of(&ann, &ended[0].0.id).await == content);
     assert_eq!(cofferd.database.number("SELECT count(*) FROM storage_file_versions").await, 1);

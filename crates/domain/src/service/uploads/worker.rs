@@ -534,15 +534,17 @@ impl Worker {
             }
         };
         crash_point!("aborted");
+        if !(is_ours || self.has_ended().await) {
+            // Somebody else goes on with it, and with what is staged.
+            return error;
+        }
         if let Some(writer) = writer
             && let Err(problem) = writer.abort().await
         {
             tracing::warn!(upload.id = %self.upload.id, problem = %problem, "staged bytes could not be removed and are left to the reconciler");
             return error;
         }
-        if is_ours || self.has_ended().await {
-            self.sweep().await;
-        }
+        self.sweep().await;
         error
     }
 

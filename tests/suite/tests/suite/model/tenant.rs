@@ -196,7 +196,9 @@ impl Tenant {
                 self.start(*spec, request_id).await
             }
             Operation::Cancel(n) => self.ask(Asked::Cancel(*n), request_id, before).await,
-            Operation::Look(n) => self.ann.get_upload(&self.uploads[*n].id).await.map(|upload| Answer::Upload(Box::new(upload))),
+            Operation::Look(n) => {
+                self.ann.get_upload(&self.uploads[*n].id).await.map(|upload| Answer::Upload(Box::new(upload)))
+            }
             Operation::Delete(n) => self.ask(Asked::Delete(*n), request_id, before).await,
             Operation::Undelete(n) => self.ask(Asked::Undelete(*n), request_id, before).await,
             Operation::Purge(n) => self.ask(Asked::Purge(*n), request_id, before).await,
@@ -235,7 +237,10 @@ impl Tenant {
     }
 
     async fn start(&self, spec: Spec, request_id: &str) -> Result<Answer, Status> {
-        self.ann.start_upload(self.spec(spec, request_id)).await.map(|upload| Answer::Upload(Box::new(upload)))
+        self.ann
+            .start_upload(self.spec(spec, request_id))
+            .await
+            .map(|upload| Answer::Upload(Box::new(upload)))
     }
 
     /// A request that can be sent twice.

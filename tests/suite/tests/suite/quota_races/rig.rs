@@ -7,15 +7,21 @@ use coffer_tests::{
     Cofferd, TestDatabase, Token,
     grpc::{Clients, exhausted, refusal},
 };
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, Ordering},
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
 };
 use tokio::task::JoinHandle;
 use tonic::{Code, Status};
 
 /// Most bytes of one message.
 const MESSAGE_BYTES: usize = 1024 * 1024;
+
+/// Pause of the [`Sampler`].
+const BETWEEN_LOOKS: Duration = Duration::from_millis(5);
 
 /// Quotas that have more than they may. One statement, hence one moment.
 const OVER: &str = "
@@ -104,6 +110,8 @@ impl Sampler {
                 let over: i64 = sql.query_one(&look, &[]).await.unwrap().get(0);
                 assert_eq!(over, 0, "used and reserved together are over a limit");
                 looks += 1;
+                // Looking all the time would take the machine from those who are looked at.
+                tokio::time::sleep(BETWEEN_LOOKS).await;
             }
             looks
         });

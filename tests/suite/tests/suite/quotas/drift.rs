@@ -78,7 +78,7 @@ async fn planted_drift_is_told_and_set_right() {
     for token in [
         Token::user("ann", "clinic"),
         Token::app("viewer", "clinic"),
-        Token::user("bea", "clinic").role("admin"),
+        Token::user("eve", "clinic").role("auditor"),
     ] {
         let clients = cofferd.clients(&token).await;
         for dry_run in [true, false] {
