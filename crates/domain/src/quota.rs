@@ -7,6 +7,10 @@ use crate::{
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
+/// Most bytes and files a quota without limits can count.
+const MAX_BYTES: u64 = i64::MAX as u64;
+const MAX_FILES: u64 = i32::MAX as u64;
+
 /// Names one quota. The order is that in which rows are locked, everywhere: two who lock in different orders would sooner or later
 /// wait for each other.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -138,25 +142,18 @@ impl Charge {
 impl Usage {
     /// What is in the way of a charge; nothing if it fits. Giving back always fits: only growth is refused.
     pub fn exhausted(&self, key: &QuotaKey, charge: Charge) -> Vec<Exhausted> {
-        let is_over = |limit: Option<u64>, taken: u64, add: u64, free: u64| {
-            add > free && limit.is_some_and(|limit| taken.saturating_add(add - free) > limit)
+        let is_over = |limit: u64, taken: u64, add: u64, free: u64| {
+            add > free && taken.saturating_add(add - free) > limit
         };
         let mut found = Vec::new();
-        let mut check = |dimension, limit, used, reserved: u64, add: u64, free| {
-            if is_over(limit, used + reserved, add, free) {
-                found.push(Exhausted {
-                    key: key.clone(),
-                    dimension,
-                    limit: limit.unwrap_or_default(),
-                    used,
-                    reserved,
-                    requested: add,
-                });
+        let mut check = |dimension, limit: u64, used: u64, reserved: u64, add: u64, free| {
+            if is_over(limit, used.saturating_add(reserved), add, free) {
+                found.push(Exhausted { key: key.clone(), dimension, limit, used, reserved, requested: add });
             }
         };
         check(
             Dimension::Bytes,
-            self.limit_bytes,
+            self.limit_bytes.unwrap_or(MAX_BYTES),
             self.used_bytes,
             self.reserved_bytes,
             charge.add_bytes,
@@ -164,7 +161,7 @@ impl Usage {
         );
         check(
             Dimension::Files,
-            self.limit_files,
+            self.limit_files.unwrap_or(MAX_FILES),
             self.used_files,
             self.reserved_files,
             charge.add_files,
@@ -351,6 +348,14 @@ mod tests {
             [Dimension::Bytes, Dimension::Files, Dimension::FileSize]
         );
         assert_eq!(usage.exhausted(&key(), Charge { add_bytes: 2, file_bytes: 2, ..Charge::default() }), []);
+    }
+
+    #[test]
+    fn counters_do_not_overflow() {
+        let usage = Usage { reserved_bytes: 1, ..Usage::default() };
+        let charge = |add_bytes| Charge { add_bytes, ..Charge::default() };
+        assert_eq!(usage.exhausted(&key(), charge(MAX_BYTES - 1)), []);
+        assert_eq!(usage.exhausted(&key(), charge(MAX_BYTES)).len(), 1);
     }
 
     #[test]

@@ -13,6 +13,8 @@ use crate::{
 use serde::{Deserialize, Serialize};
 use std::str::FromStr;
 
+/// Largest single file there is, 1 PiB: what nobody can store should not take quota from those who can.
+pub const MAX_FILE_BYTES: u64 = 1 << 50;
 /// How long an open upload stays without recorded progress where its volume says nothing else.
 pub const DEFAULT_TTL_SECONDS: u64 = 24 * 3_600;
 /// Shortest and longest time a volume may say.

@@ -32,7 +32,7 @@ pub(crate) async fn requested(c: &AsyncPgConnection, request: &Request) -> Step<
         .filter(dsl::principal.eq(&request.scope))
         .filter(dsl::request_id.eq(request.id.uuid()))
         .filter(
-            sql::<Bool>("(state IN ('OPEN', 'FINISHING') OR state = 'COMMITTED' AND updated_at > now() - make_interval(hours => ")
+            sql::<Bool>("(state = 'OPEN' AND expire_time > now() OR state = 'FINISHING' OR state = 'COMMITTED' AND updated_at > now() - make_interval(hours => ")
                 .bind::<diesel::sql_types::Integer, _>(ended_ttl_hours())
                 .sql("))"),
         )

@@ -47,6 +47,10 @@ pub(crate) async fn take(c: &AsyncPgConnection, id: UploadId, start: NodeStart) 
     match find::find(c, id).await? {
         None => Err(not_found(id).into()),
         Some(Upload { state: State::Finishing, .. }) => Err(in_flight().into()),
+        // Opened again between the two statements: what a dead node was finishing.
+        Some(Upload { state: State::Open, expires_at, .. }) if expires_at > coffer_domain::time::now() => {
+            Err(in_flight().into())
+        }
         Some(upload) => Err(Error::State(Forbidden::UploadEnded(ended(upload.state))).into()),
     }
 }

@@ -18,14 +18,14 @@ use coffer_domain::{
 };
 use coffer_proto::v1::ChecksummedData;
 use std::time::Duration;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
 
 /// Most messages in a row that bring nothing.
 const MAX_EMPTY_MESSAGES: u32 = 1_024;
 
-/// When no message has come for so long, what waits for a full batch is handed over.
+/// After so long what waits for a full batch is handed over.
 const PAUSE: Duration = Duration::from_millis(100);
 
 /// Most bytes that are taken of a stream that must end: more than can have arrived before it had to, so that a client that goes on
@@ -113,7 +113,7 @@ pub(super) async fn receive<S: Sink>(
     handler: Handler,
 ) -> Result<S::Done, Status> {
     let id = sink.id();
-    let mut receiver = Receiver { sink: &mut sink, messages, handler, is_waiting: false, ending: None };
+    let mut receiver = Receiver { sink: &mut sink, messages, handler, waiting_since: None, ending: None };
     let outcome = receiver.run(first).await;
     let ending = receiver.ending.take();
     let (error, unreadable) = match (outcome, ending) {
@@ -128,12 +128,17 @@ pub(super) async fn receive<S: Sink>(
     Err(unreadable.unwrap_or_else(|| status_of_upload(&error, id)))
 }
 
+/// Until what has waited since then is to be handed over.
+async fn pause(since: Option<Instant>) {
+    sleep_until(since.unwrap_or_else(Instant::now) + PAUSE).await;
+}
+
 struct Receiver<'a, S> {
     sink: &'a mut S,
     messages: Messages,
     handler: Handler,
-    /// Something was written since what waited was handed over.
-    is_waiting: bool,
+    /// When the first of what waits to be handed over was written.
+    waiting_since: Option<Instant>,
     ending: Option<Ending>,
 }
 
@@ -181,7 +186,9 @@ impl<S: Sink> Receiver<'_, S> {
         if let Some(ending) = &mut self.ending {
             ending.taken_bytes += content.len();
         }
-        self.is_waiting |= !content.is_empty();
+        if !content.is_empty() {
+            self.waiting_since.get_or_insert_with(Instant::now);
+        }
         Ok(self.sink.write(offset, content, crc32c).await?)
     }
 
@@ -192,12 +199,12 @@ impl<S: Sink> Receiver<'_, S> {
                 biased;
                 why = self.sink.interrupted() => why,
                 why = self.handler.left() => why,
-                message = self.messages.next() => return message,
-                () = sleep(PAUSE), if self.is_waiting => {
+                () = pause(self.waiting_since), if self.waiting_since.is_some() => {
                     self.sink.flush().await?;
-                    self.is_waiting = false;
+                    self.waiting_since = None;
                     continue;
                 }
+                message = self.messages.next() => return message,
             };
             self.ending = Some(Ending { why, taken_bytes: 0 });
         }

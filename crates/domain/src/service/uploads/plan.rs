@@ -13,7 +13,7 @@ use crate::{
     service::{Coffer, Trail, files::revision, parse_path},
     store::{Intent, Lookup, NewFile, NodeStart, Target},
     time::now,
-    upload::Upload,
+    upload::{MAX_FILE_BYTES, Upload},
     volume::{Versioning, Volume, VolumeRef},
 };
 
@@ -97,7 +97,8 @@ impl Coffer {
             return Err(Error::State(State::VolumeInactive));
         }
         let declared = spec.size.unwrap_or_default();
-        if let Some(limit) = volume.settings.max_file_bytes.filter(|limit| declared > *limit) {
+        let limit = volume.settings.max_file_bytes.map_or(MAX_FILE_BYTES, |limit| limit.min(MAX_FILE_BYTES));
+        if declared > limit {
             return Err(Error::FileTooLarge { limit });
         }
         let is_new = existing.is_none();

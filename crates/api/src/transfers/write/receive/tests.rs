@@ -210,7 +210,7 @@ async fn what_waits_is_handed_over_once_in_each_pause() {
     });
     sink.noted(|note| *note == Note::Flushed).await;
     assert_eq!(begun.elapsed(), PAUSE);
-    sleep(10 * PAUSE).await;
+    tokio::time::sleep(10 * PAUSE).await;
     sender.send(data(3, b"def")).unwrap();
     let status = work.await.unwrap().unwrap_err();
     assert_eq!(status.get_details_error_info().unwrap().reason, "STREAM_STALLED");
