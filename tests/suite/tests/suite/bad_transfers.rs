@@ -85,7 +85,7 @@ async fn streams_that_break_the_protocol() {
         (
             "declared size is beyond any disk",
             vec![first(declared(i64::MAX)), finish(0)],
-            (Code::ResourceExhausted, "VOLUME_FULL"),
+            (Code::ResourceExhausted, "FILE_TOO_LARGE"),
         ),
         ("declared size is negative", vec![first(declared(-1)), finish(0)], invalid),
         (

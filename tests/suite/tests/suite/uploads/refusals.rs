@@ -128,7 +128,7 @@ async fn each_refusal_is_recorded_once_and_leaves_nothing() {
         ((Code::Aborted, "ETAG_MISMATCH"), v1::UploadSpec { if_etag: stale, ..resumable("taken.bin") }),
         ((Code::NotFound, "NOT_FOUND"), v1::UploadSpec { volume: "no-such".into(), ..resumable("a.bin") }),
         (
-            (Code::ResourceExhausted, "VOLUME_FULL"),
+            (Code::ResourceExhausted, "FILE_TOO_LARGE"),
             v1::UploadSpec { size_bytes: Some(i64::MAX), ..resumable("a.bin") },
         ),
     ] {
