@@ -32,6 +32,21 @@ pub struct Volume {
     pub updated_at: Timestamp,
 }
 
+impl Volume {
+    /// A volume that is made now.
+    pub fn new(settings: Settings) -> Self {
+        let at = crate::time::now();
+        Self {
+            id: VolumeId::new(),
+            settings,
+            quota_used: 0,
+            quota_reserved: 0,
+            created_at: at,
+            updated_at: at,
+        }
+    }
+}
+
 /// What an operator sets on a volume.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Settings {

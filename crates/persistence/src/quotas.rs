@@ -8,7 +8,7 @@ use std::ops::Add;
 
 use coffer_domain::error::{Error, Resource};
 use coffer_domain::file::Payer;
-use coffer_domain::quota::{Charge, Exhausted, Hold, Quota, QuotaKey, Usage};
+use coffer_domain::quota::{Charge, Drift, Exhausted, Hold, Quota, QuotaKey, Usage};
 use diesel::QueryableByName;
 use diesel::sql_types::{BigInt, Integer, Nullable, Text, Uuid as SqlUuid};
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
@@ -33,8 +33,6 @@ mod set;
 pub(crate) struct Locked {
     pub(crate) key: QuotaKey,
     pub(crate) usage: Usage,
-    /// Whether this transaction made the row.
-    is_new: bool,
 }
 
 /// Locks these quotas, which have to be in their order, and makes the rows that are not there.
@@ -42,17 +40,15 @@ pub(crate) async fn lock(c: &AsyncPgConnection, keys: Vec<QuotaKey>) -> Step<Vec
     debug_assert!(keys.is_sorted(), "rows are locked in one order");
     // Nearly always all are there, and one round trip has them all, locked one after the other.
     let mut rows = try_join_all(keys.iter().map(|key| find(c, key, true))).await?;
-    let is_new: Vec<bool> = rows.iter().map(Option::is_none).collect();
     for (key, row) in keys.iter().zip(&mut rows).filter(|(_, row)| row.is_none()) {
         create(c, key).await?;
         *row = find(c, key, true).await?;
     }
     keys.into_iter()
         .zip(rows)
-        .zip(is_new)
-        .map(|((key, row), is_new)| {
+        .map(|(key, row)| {
             let row = row.ok_or_else(|| no_volume(&key))?;
-            Ok(Locked { key, usage: row.usage(), is_new })
+            Ok(Locked { key, usage: row.usage() })
         })
         .collect()
 }
@@ -98,6 +94,16 @@ impl Change {
             used_files: difference(charge.add_files, charge.free_files).map_err(too_large)?,
             ..Self::default()
         })
+    }
+
+    /// What makes counters right that were counted wrong.
+    fn repairing(drift: &Drift) -> Self {
+        Self {
+            used_bytes: drift.actual_bytes - drift.counted_bytes,
+            used_files: drift.actual_files - drift.counted_files,
+            reserved_bytes: drift.actual_reserved_bytes - drift.counted_reserved_bytes,
+            reserved_files: drift.actual_reserved_files - drift.counted_reserved_files,
+        }
     }
 
     /// What is held from now on.

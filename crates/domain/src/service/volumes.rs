@@ -63,15 +63,7 @@ impl Coffer {
                 caller.must_operate()?;
                 valid(&settings)?;
                 me.must_not_overlap(&settings, None).await?;
-                let at = now();
-                let volume = Volume {
-                    id: VolumeId::new(),
-                    settings,
-                    quota_used: 0,
-                    quota_reserved: 0,
-                    created_at: at,
-                    updated_at: at,
-                };
+                let volume = Volume::new(settings);
                 trail.update(|operation| operation.volume_id = Some(volume.id));
                 let driver = me.claim(&volume).await?;
                 let outcome = me.store().create_volume(&volume, &trail.operation(), request.as_ref()).await;
@@ -318,16 +310,7 @@ impl Coffer {
             Err(Error::AlreadyExists(_)) => self.approved(text).await?,
             outcome => outcome?,
         };
-        let at = now();
-        let settings = Settings::new(name, Backend::Local { local_path_id: path.id });
-        let volume = Volume {
-            id: VolumeId::new(),
-            settings,
-            quota_used: 0,
-            quota_reserved: 0,
-            created_at: at,
-            updated_at: at,
-        };
+        let volume = Volume::new(Settings::new(name, Backend::Local { local_path_id: path.id }));
         self.claim(&volume).await?;
         self.store().create_volume(&volume, &service.operation(OperationKind::CreateVolume), None).await
     }

@@ -11,7 +11,7 @@ use futures_util::future::try_join_all;
 use uuid::Uuid;
 
 use super::row::{Place, place};
-use super::{Locked, lock};
+use super::{Change, change, lock};
 use crate::cached::Cached;
 use crate::error::{Step, unreadable};
 
@@ -159,16 +159,27 @@ pub(crate) async fn recalculate(c: &AsyncPgConnection, keys: &[QuotaKey]) -> Ste
     if keys.is_empty() {
         return Ok(Vec::new());
     }
-    let locked = lock(c, keys.iter().cloned().collect()).await?;
+    lock(c, keys.iter().cloned().collect()).await?;
     // It reads whole tables, which the sessions of the pool otherwise avoid.
     (&mut &*c).batch_execute("SET LOCAL enable_seqscan TO on").await?;
     let mut drifts = count(c, &Counted::of(&keys)).await?;
     (&mut &*c).batch_execute("SET LOCAL enable_seqscan TO off").await?;
     drifts.retain(|drift| keys.contains(&drift.key));
-    let is_unneeded = |row: &&Locked| row.is_new && !drifts.iter().any(|drift| drift.key == row.key);
-    try_join_all(drifts.iter().map(|drift| set_right(c, drift))).await?;
-    try_join_all(locked.iter().filter(is_unneeded).map(|row| remove(c, &row.key))).await?;
+    change(c, drifts.iter().map(|drift| (drift.key.clone(), Change::repairing(drift)))).await?;
+    try_join_all(drifts.iter().map(|drift| say_when(c, &drift.key))).await?;
     Ok(drifts)
+}
+
+/// Says when a quota of an entity was last set right; the others have no column for it.
+async fn say_when(c: &AsyncPgConnection, key: &QuotaKey) -> Step<()> {
+    const ENTITY: &str = "UPDATE storage_quotas SET last_calculated_at = now()
+        WHERE entity_type = $1 AND organisation_id = $2 AND entity_id = $3";
+    if let Place::Entity { kind, organisation, id, .. } = place(key) {
+        let update =
+            diesel::sql_query(ENTITY).bind::<Text, _>(kind).bind::<Text, _>(organisation).bind::<Text, _>(id);
+        Cached(update).execute(&mut &*c).await?;
+    }
+    Ok(())
 }
 
 async fn count(c: &AsyncPgConnection, counted: &Counted) -> Step<Vec<Drift>> {
@@ -183,89 +194,6 @@ async fn count(c: &AsyncPgConnection, counted: &Counted) -> Step<Vec<Drift>> {
     let mut drifts = rows.into_iter().map(Row::into_drift).collect::<Step<Vec<_>>>()?;
     drifts.sort_by(|a, b| a.key.cmp(&b.key));
     Ok(drifts)
-}
-
-async fn set_right(c: &AsyncPgConnection, drift: &Drift) -> Step<()> {
-    const VOLUME: &str = "UPDATE storage_volumes SET quota_used = $2, quota_reserved = $3 WHERE id = $1";
-    const USER_ON_VOLUME: &str =
-        "UPDATE user_quotas SET quota_used = $3, quota_reserved = $4, updated_at = now()
-        WHERE user_id = $1 AND volume_id = $2";
-    const APP_ON_VOLUME: &str =
-        "UPDATE app_quotas SET quota_used = $3, quota_reserved = $4, updated_at = now()
-        WHERE app_id = $1 AND volume_id = $2";
-    const ENTITY: &str = "UPDATE storage_quotas
-        SET used_storage_bytes = $4, used_files = $5, reserved_storage_bytes = $6, reserved_files = $7,
-            updated_at = now(), last_calculated_at = now()
-        WHERE entity_type = $1 AND organisation_id = $2 AND entity_id = $3";
-    let (used, reserved) = (drift.actual_bytes, drift.actual_reserved_bytes);
-    match place(&drift.key) {
-        Place::Volume(volume) => {
-            let update = diesel::sql_query(VOLUME)
-                .bind::<SqlUuid, _>(volume)
-                .bind::<BigInt, _>(used)
-                .bind::<BigInt, _>(reserved);
-            Cached(update).execute(&mut &*c).await?
-        }
-        Place::UserOnVolume(user, volume) => {
-            let update = diesel::sql_query(USER_ON_VOLUME)
-                .bind::<SqlUuid, _>(user)
-                .bind::<SqlUuid, _>(volume)
-                .bind::<BigInt, _>(used)
-                .bind::<BigInt, _>(reserved);
-            Cached(update).execute(&mut &*c).await?
-        }
-        Place::AppOnVolume(app, volume) => {
-            let update = diesel::sql_query(APP_ON_VOLUME)
-                .bind::<Text, _>(app)
-                .bind::<SqlUuid, _>(volume)
-                .bind::<BigInt, _>(used)
-                .bind::<BigInt, _>(reserved);
-            Cached(update).execute(&mut &*c).await?
-        }
-        Place::Entity { kind, organisation, id, .. } => {
-            let update = diesel::sql_query(ENTITY)
-                .bind::<Text, _>(kind)
-                .bind::<Text, _>(organisation)
-                .bind::<Text, _>(id)
-                .bind::<BigInt, _>(used)
-                .bind::<BigInt, _>(drift.actual_files)
-                .bind::<BigInt, _>(reserved)
-                .bind::<BigInt, _>(drift.actual_reserved_files);
-            Cached(update).execute(&mut &*c).await?
-        }
-    };
-    Ok(())
-}
-
-/// Takes back a row that was made to be locked, and that nothing needs.
-async fn remove(c: &AsyncPgConnection, key: &QuotaKey) -> Step<()> {
-    match place(key) {
-        // Never made here.
-        Place::Volume(_) => return Ok(()),
-        Place::UserOnVolume(user, volume) => {
-            diesel::sql_query("DELETE FROM user_quotas WHERE user_id = $1 AND volume_id = $2")
-                .bind::<SqlUuid, _>(user)
-                .bind::<SqlUuid, _>(volume)
-                .execute(&mut &*c)
-                .await?
-        }
-        Place::AppOnVolume(app, volume) => {
-            diesel::sql_query("DELETE FROM app_quotas WHERE app_id = $1 AND volume_id = $2")
-                .bind::<Text, _>(app)
-                .bind::<SqlUuid, _>(volume)
-                .execute(&mut &*c)
-                .await?
-        }
-        Place::Entity { kind, organisation, id, .. } => diesel::sql_query(
-            "DELETE FROM storage_quotas WHERE entity_type = $1 AND organisation_id = $2 AND entity_id = $3",
-        )
-        .bind::<Text, _>(kind)
-        .bind::<Text, _>(organisation)
-        .bind::<Text, _>(id)
-        .execute(&mut &*c)
-        .await?,
-    };
-    Ok(())
 }
 
 impl Row {
