@@ -71,7 +71,8 @@ pub(crate) fn run(workspace: &Workspace, soak: &Soak) -> anyhow::Result<()> {
             ],
         ),
         Soak::Quota { rounds, seed } => {
-            ("quota_races::", vec![("COFFER_ROUNDS", (*rounds).into()), ("COFFER_SEED", *seed)])
+            let rounds = ("COFFER_ROUNDS", (*rounds).into());
+            ("quota_races::", vec![rounds, ("COFFER_WAYS", 1), ("COFFER_SEED", *seed)])
         }
         Soak::Model { cases, seed } => {
             ("model::", vec![("COFFER_CASES", (*cases).into()), ("COFFER_SEED", *seed)])
