@@ -103,7 +103,8 @@ async fn recording_progress_touches_no_index() {
         held.push(upload.held());
     }
     let state = Pipeline::new(Codec::Identity).save();
-    for persisted_size in 1..=10 {
+    // Enough rounds that a page which somebody else keeps from being pruned for a moment does not decide.
+    for persisted_size in 1..=60 {
         let checkpoints: Vec<_> = held
             .iter()
             .map(|held| Checkpoint { held: *held, persisted_size, state: state.clone() })
@@ -114,7 +115,7 @@ async fn recording_progress_touches_no_index() {
         .await;
     }
     let hot = rig
-        .text("SELECT n_tup_hot_upd * 100 / n_tup_upd FROM pg_stat_user_tables WHERE relname = 'storage_uploads' AND n_tup_upd >= 200")
+        .text("SELECT n_tup_hot_upd * 100 / n_tup_upd FROM pg_stat_user_tables WHERE relname = 'storage_uploads' AND n_tup_upd >= 1200")
         .await;
     assert!(hot.parse::<u64>().unwrap() >= 80, "{hot} % within their page");
 }
