@@ -400,6 +400,8 @@ pub struct Intent {
     pub hold: Hold,
     /// Size of the content as far as it is known, for limits on single files.
     pub file_bytes: u64,
+    /// Bytes that its commit gives back.
+    pub replaced_bytes: u64,
     /// The caller's scope of request ids.
     pub scope: String,
     /// The request; without one the upload ends with its stream.

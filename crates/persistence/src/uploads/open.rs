@@ -67,13 +67,14 @@ pub(crate) async fn open(
     })
 }
 
-/// What an upload that holds nothing will need, as far as that is known. New content of a file may take the place of as much,
-/// so only its own size counts.
+/// What an upload that holds nothing will need, as far as that is known.
 fn expected(intent: &Intent) -> Charge {
-    let file_bytes = intent.file_bytes;
-    match intent.file {
-        None => Charge { add_bytes: file_bytes, add_files: 1, file_bytes, ..Charge::default() },
-        Some(_) => Charge { file_bytes, ..Charge::default() },
+    Charge {
+        add_bytes: intent.file_bytes,
+        free_bytes: intent.replaced_bytes,
+        add_files: u64::from(intent.file.is_none()),
+        file_bytes: intent.file_bytes,
+        ..Charge::default()
     }
 }
 

@@ -172,10 +172,12 @@ async fn what_holds_nothing_is_refused_early_where_nothing_is_left() {
         open(10).await.unwrap();
         rig.run(&set("max_storage_bytes = NULL, max_file_size_bytes = NULL, is_active = true")).await;
     }
-    // New content takes the place of the old: that it fits is known at the end.
+    // New content that takes the place of the old needs only what it has more; new content beside the old needs all.
     rig.run("UPDATE storage_volumes SET quota_limit = 100").await;
     let mut version = rig.version(&ann(), &file, 90);
     version.intent.file_bytes = 90;
+    assert_eq!(dimensions(rig.store.open_upload(&version.intent, None).await), [Dimension::Bytes]);
+    version.intent.replaced_bytes = 100;
     version.run(&rig.store).await.unwrap();
     rig.assert_no_drift().await;
 }

@@ -366,6 +366,7 @@ impl Upload {
             payer: actor.payer(volume),
             hold: Hold::default(),
             file_bytes: 0,
+            replaced_bytes: 0,
             scope: format!("{}//", actor.organisation),
             request: None,
             spec: serde_json::json!({}),

@@ -62,6 +62,7 @@ impl Plan {
             payer: self.payer.clone(),
             hold: self.hold(),
             file_bytes: self.spec.size.unwrap_or_default(),
+            replaced_bytes: self.replaced_bytes,
             scope: self.caller.principal.as_ref().map(Principal::scope).unwrap_or_default(),
             request: self.spec.request.clone(),
             spec: serde_json::to_value(&self.spec).unwrap_or_default(),
