@@ -98,17 +98,17 @@ impl Pipeline {
         Self { codec, state: Arc::default() }
     }
 
-    /// The next bytes of the content with their CRC-32C each, ready to be handed to a driver.
-    pub fn batch(&self, pieces: Vec<(Bytes, u32)>) -> Batch {
+    /// The next bytes of the content, ready to be handed to a driver.
+    pub fn batch(&self, pieces: Vec<Bytes>) -> Batch {
         let Self { codec, state } = self.clone();
         Batch::new(move || {
             let mut state = state.lock().unwrap_or_else(PoisonError::into_inner);
-            for (bytes, crc32c) in &pieces {
+            for bytes in &pieces {
                 state.sha256.update(bytes);
-                state.crc32c = crc32c::crc32c_combine(state.crc32c, *crc32c, bytes.len());
+                state.crc32c = crc32c::crc32c_append(state.crc32c, bytes);
                 state.size += bytes.len() as u64;
             }
-            let encoded = codec.encode(pieces.into_iter().map(|(bytes, _)| bytes).collect());
+            let encoded = codec.encode(pieces);
             state.stored_size += encoded.iter().map(|b| b.len() as u64).sum::<u64>();
             encoded
         })
@@ -170,8 +170,7 @@ mod tests {
             let (mut rest, mut out) = (Bytes::from(content.clone()), Vec::new());
             for cut in cuts.into_iter().chain([usize::MAX]) {
                 let piece = rest.split_to(cut.min(rest.len()));
-                let crc = crc32c::crc32c(&piece);
-                out.extend(pipeline.batch(vec![(piece, crc)]).encode().concat());
+                out.extend(pipeline.batch(vec![piece]).encode().concat());
                 let saved = pipeline.save();
                 pipeline = Pipeline::restore(Codec::Identity, &saved).unwrap();
                 prop_assert_eq!(pipeline.save(), saved);

@@ -254,7 +254,7 @@ impl Reading {
             return Err(self.coffer.corrupted(&self.file, "shorter than it was").await);
         }
         if is_whole {
-            self.crc32c = crc32c::crc32c_combine(self.crc32c, crc32c::crc32c(&gathered), gathered.len());
+            self.crc32c = crc32c::crc32c_append(self.crc32c, &gathered);
             if is_last {
                 while rest.is_empty() {
                     match stream.next().await {

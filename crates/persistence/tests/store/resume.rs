@@ -18,8 +18,7 @@ use crate::rig::{Actor, Rig, Upload, operation, start_request};
 fn state(size: u64) -> SavedState {
     let pipeline = Pipeline::new(Codec::Identity);
     let content = bytes::Bytes::from(vec![7; usize::try_from(size).unwrap()]);
-    let crc = crc32c::crc32c(&content);
-    pipeline.batch(vec![(content, crc)]).encode();
+    pipeline.batch(vec![content]).encode();
     pipeline.save()
 }
 

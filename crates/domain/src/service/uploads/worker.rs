@@ -28,7 +28,7 @@ use tokio::{
 use tracing::Instrument as _;
 
 /// Bytes after which progress is recorded without waiting for the interval to pass.
-const CHECKPOINT_BYTES: u64 = 8 * 1024 * 1024;
+const CHECKPOINT_BYTES: u64 = 12 * 1024 * 1024;
 /// Most bytes that are written ahead of what is recorded: after a crash of the node no more has to be sent again.
 const MAX_UNRECORDED_BYTES: u64 = 16 * 1024 * 1024;
 /// First step in which an upload of unknown size grows what it holds; each next one is twice as large.
@@ -36,14 +36,14 @@ const FIRST_STEP_BYTES: u64 = 1024 * 1024;
 /// Largest such step.
 const MAX_STEP_BYTES: u64 = 64 * 1024 * 1024;
 
-/// What the stream's end asks of the worker. Bytes come with their CRC-32C each.
+/// What the stream's end asks of the worker.
 pub(super) enum Step {
     /// The next bytes.
-    Write(Vec<(Bytes, u32)>),
+    Write(Vec<Bytes>),
     /// The last bytes, and the SHA-256 all must have, if it was not declared before.
-    Finish(Vec<(Bytes, u32)>, Option<Sha256Sum>),
+    Finish(Vec<Bytes>, Option<Sha256Sum>),
     /// What has arrived, and why no more will.
-    End(Vec<(Bytes, u32)>, Error),
+    End(Vec<Bytes>, Error),
 }
 
 struct Worker {
@@ -275,8 +275,8 @@ impl Worker {
     }
 
     /// Writes the next bytes, with quota for them, and not too far ahead of what is recorded.
-    async fn write(&mut self, writer: &mut dyn Writer, pieces: Vec<(Bytes, u32)>) -> Result<()> {
-        let bytes: u64 = pieces.iter().map(|(piece, _)| piece.len() as u64).sum();
+    async fn write(&mut self, writer: &mut dyn Writer, pieces: Vec<Bytes>) -> Result<()> {
+        let bytes: u64 = pieces.iter().map(|piece| piece.len() as u64).sum();
         self.reserve(self.written + bytes).await?;
         writer.write(self.pipeline.batch(pieces)).await?;
         self.written += bytes;

@@ -25,7 +25,7 @@ pub struct Writing {
     pub(super) trail: Trail,
     pub(super) id: Option<UploadId>,
     pub(super) mode: Mode,
-    pub(super) pending: Vec<(Bytes, u32)>,
+    pub(super) pending: Vec<Bytes>,
     pub(super) pending_bytes: usize,
     /// Where the next byte belongs.
     pub(super) received: u64,
@@ -90,13 +90,15 @@ impl Writing {
         if bytes.len() > MAX_MESSAGE_BYTES {
             return Err(Error::MessageTooLarge { bytes: bytes.len(), limit: MAX_MESSAGE_BYTES });
         }
-        let mut actual = crc32c::crc32c(&bytes);
-        if let Some(expected) = crc32c.filter(|expected| *expected != actual) {
-            return Err(Error::ChecksumMismatch {
-                algorithm: CRC32C,
-                expected: format!("{expected:08x}"),
-                actual: format!("{actual:08x}"),
-            });
+        if let Some(expected) = crc32c {
+            let actual = crc32c::crc32c(&bytes);
+            if expected != actual {
+                return Err(Error::ChecksumMismatch {
+                    algorithm: CRC32C,
+                    expected: format!("{expected:08x}"),
+                    actual: format!("{actual:08x}"),
+                });
+            }
         }
         let Some(overlap) = self.received.checked_sub(offset) else {
             return Err(Error::OffsetGap { expected: self.received, offset });
@@ -104,7 +106,6 @@ impl Writing {
         if overlap > 0 {
             let known = bytes.split_to(usize::try_from(overlap).map_or(bytes.len(), |n| n.min(bytes.len())));
             self.repeat(offset, known)?;
-            actual = crc32c::crc32c(&bytes);
         }
         if bytes.is_empty() {
             return Ok(());
@@ -120,7 +121,7 @@ impl Writing {
         let new_bytes = bytes.remaining() as u64;
         self.trail.update(|operation| operation.bytes_transferred += new_bytes);
         self.pending_bytes += bytes.len();
-        self.pending.push((bytes, actual));
+        self.pending.push(bytes);
         if self.pending_bytes >= BATCH_BYTES { self.flush().await } else { Ok(()) }
     }
 
@@ -134,8 +135,7 @@ impl Writing {
         let again = usize::try_from(repeated.bytes - offset).unwrap_or(usize::MAX).min(known.len());
         let next = known.slice(again..);
         repeated.bytes += next.len() as u64;
-        let crc32c = crc32c::crc32c(&next);
-        repeated.pipeline.batch(vec![(next, crc32c)]).encode();
+        repeated.pipeline.batch(vec![next]).encode();
         if repeated.bytes < self.received {
             return Ok(());
         }
@@ -217,7 +217,7 @@ impl Writing {
         }
     }
 
-    fn take_pending(&mut self) -> Vec<(Bytes, u32)> {
+    fn take_pending(&mut self) -> Vec<Bytes> {
         self.pending_bytes = 0;
         std::mem::take(&mut self.pending)
     }

@@ -32,7 +32,7 @@ impl Worker {
     pub(super) async fn end(
         &mut self,
         mut writer: Box<dyn Writer>,
-        pieces: Vec<(Bytes, u32)>,
+        pieces: Vec<Bytes>,
         error: Error,
     ) -> Error {
         if !self.is_resumable() || error.refuses_content() {
@@ -63,7 +63,7 @@ impl Worker {
     pub(super) async fn finish(
         &mut self,
         mut writer: Box<dyn Writer>,
-        pieces: Vec<(Bytes, u32)>,
+        pieces: Vec<Bytes>,
         sha256: Option<Sha256Sum>,
     ) -> Result<File> {
         // What these bytes need is settled by the commit.
