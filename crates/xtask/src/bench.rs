@@ -19,6 +19,15 @@ pub(crate) enum Bench {
         #[arg(long, default_value_t = 10)]
         pairs: u32,
     },
+    /// Uploads of 4 KiB against pgbench's simple updates on the same cluster.
+    Small {
+        /// Length of each measurement.
+        #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..))]
+        seconds: u32,
+        /// How often each is made; they take turns.
+        #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..))]
+        pairs: u32,
+    },
 }
 
 /// # Errors
@@ -27,12 +36,20 @@ pub(crate) fn run(workspace: &Workspace, bench: &Bench) -> anyhow::Result<()> {
     match bench {
         Bench::Transfer(options) => transfer::run(workspace, options),
         Bench::Resume { size_mib, pairs } => {
-            setup::ensure(workspace, &setup::TESTS)?;
-            let mut command = workspace.cargo();
-            command.args(["test", "--release", "-p", "coffer-tests", "--test", "suite", "--", "speed::"]);
-            command.args(["--nocapture", "--test-threads=1"]);
-            command.env("COFFER_SIZE_MIB", size_mib.to_string()).env("COFFER_PAIRS", pairs.to_string());
-            run_command(&mut command)
+            measure(workspace, "speed::", &[("COFFER_SIZE_MIB", *size_mib), ("COFFER_PAIRS", *pairs)])
+        }
+        Bench::Small { seconds, pairs } => {
+            measure(workspace, "small_uploads::", &[("COFFER_SECONDS", *seconds), ("COFFER_PAIRS", *pairs)])
         }
     }
+}
+
+/// Runs a test that measures, on a PostgreSQL that syncs to the disk.
+fn measure(workspace: &Workspace, test: &str, settings: &[(&str, u32)]) -> anyhow::Result<()> {
+    setup::ensure(workspace, &setup::TESTS)?;
+    let mut command = workspace.cargo();
+    command.args(["test", "--release", "-p", "coffer-tests", "--test", "suite", "--", test]);
+    command.args(["--nocapture", "--test-threads=1"]).env("COFFER_DURABLE", "1");
+    command.envs(settings.iter().map(|(name, value)| (name, value.to_string())));
+    run_command(&mut command)
 }

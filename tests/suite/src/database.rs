@@ -60,9 +60,10 @@ async fn cluster() -> &'static Cluster {
         .get_or_init(|| async {
             let directory = own_directory();
             let started = tokio::task::spawn_blocking(move || {
-                let cluster =
-                    Cluster::start(&directory, Options { max_connections: 400, ..Options::disposable() })
-                        .expect("PostgreSQL starts");
+                // What is measured has to wait for the disk, as it would in use.
+                let durable = crate::dice::number_of_run("COFFER_DURABLE", 0) == 1;
+                let options = Options { max_connections: 400, durable, ..Options::default() };
+                let cluster = Cluster::start(&directory, options).expect("PostgreSQL starts");
                 cluster.create_database(TEMPLATE, None).expect("the template can be made");
                 cluster
             });

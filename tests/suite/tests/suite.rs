@@ -32,6 +32,8 @@ mod resume;
 mod retries;
 #[path = "suite/rights.rs"]
 mod rights;
+#[path = "suite/small_uploads.rs"]
+mod small_uploads;
 #[path = "suite/speed.rs"]
 mod speed;
 #[path = "suite/steps.rs"]
