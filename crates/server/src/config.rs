@@ -47,6 +47,7 @@ pub(crate) struct Config {
 pub(crate) struct Grpc {
     pub(crate) addr: SocketAddr,
     pub(crate) max_connections: usize,
+    pub(crate) max_connections_per_source: usize,
 }
 
 /// The listener for probes and metrics.
@@ -116,7 +117,11 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             data_dir: ".coffer".into(),
-            grpc: Grpc { addr: SocketAddr::from(([127, 0, 0, 1], 50051)), max_connections: 1_024 },
+            grpc: Grpc {
+                addr: SocketAddr::from(([127, 0, 0, 1], 50051)),
+                max_connections: 1_024,
+                max_connections_per_source: 512,
+            },
             http: Http { addr: SocketAddr::from(([127, 0, 0, 1], 9464)) },
             database: Database {
                 mode: DatabaseMode::Auto,

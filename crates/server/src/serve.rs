@@ -6,6 +6,7 @@ mod health;
 mod probes;
 mod scrape;
 mod signals;
+mod sources;
 mod traffic;
 mod upkeep;
 
@@ -97,7 +98,7 @@ impl Server {
         let running =
             Running { pid: std::process::id(), grpc_addr: grpc.local_addr()?, http_addr: http.local_addr()? };
         let connections = Connections::default();
-        grpc::serve(&connections, grpc, config.grpc.max_connections, service);
+        grpc::serve(&connections, grpc, &config.grpc, service);
         probes::serve(&connections, http, Probes { health: health.clone(), scrape: scrape.clone() });
         let upkeep = Upkeep {
             coffer: coffer.clone(),

@@ -57,6 +57,12 @@ pub(crate) static TABLE: &[Setting] = &[
         show: |c| Some(c.grpc.max_connections.to_string()),
     },
     Setting {
+        key: "grpc.max_connections_per_source",
+        doc: "Connections at once from one IPv4 address or IPv6 /64, 1 to 100000. More are closed at once.",
+        set: |c, v| put(&mut c.grpc.max_connections_per_source, v.number(1, 100_000)),
+        show: |c| Some(c.grpc.max_connections_per_source.to_string()),
+    },
+    Setting {
         key: "http.addr",
         doc: "Address and port of `/livez`, `/readyz` and `/metrics`. They need no token: keep them inside.",
         set: |c, v| put(&mut c.http.addr, address(v)),

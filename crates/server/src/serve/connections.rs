@@ -10,6 +10,8 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::sources::Sources;
+
 /// Pause after an error that is the machine's and not one connection's: no file descriptors, no memory.
 const PAUSE_AFTER_ERROR: Duration = Duration::from_millis(100);
 
@@ -28,12 +30,14 @@ pub(crate) struct Connections {
 pub(crate) struct Limit {
     pub(crate) name: &'static str,
     pub(crate) connections: usize,
+    pub(crate) per_source: usize,
 }
 
 impl Connections {
     /// Accepts until the end begins, and runs `serve` on each connection in a task of its own.
     ///
-    /// While there are as many as allowed, others wait in the kernel's queue: they are served when one ends. No error ends the loop.
+    /// While there are as many as allowed, others wait in the kernel's queue: they are served when one ends. Those of a source that has
+    /// all it may have are closed, or they would keep everybody else waiting. No error ends the loop.
     pub(crate) fn accept<F>(
         &self,
         listener: TcpListener,
@@ -60,7 +64,9 @@ impl Connections {
     {
         let permits = Arc::new(Semaphore::new(limit.connections));
         let accepted = metrics::counter!("coffer_connections_accepted_total", "listener" => limit.name);
+        let refused = metrics::counter!("coffer_connections_refused_total", "listener" => limit.name);
         let open = metrics::gauge!("coffer_connections_open", "listener" => limit.name);
+        let sources = Sources::new(limit.per_source);
         let mut is_failing = false;
         loop {
             let permit = Arc::clone(&permits).acquire_owned().await.expect("nobody closes the semaphore");
@@ -81,6 +87,11 @@ impl Connections {
                 tracing::info!(listener = limit.name, "accepting connections again");
             }
             accepted.increment(1);
+            let Some(place) = sources.place(peer.ip()) else {
+                refused.increment(1);
+                tracing::debug!(%peer, listener = limit.name, "a connection was closed: its source has too many");
+                continue;
+            };
             if let Err(error) = stream.set_nodelay(true) {
                 tracing::debug!(%error, "a connection ended before it was served");
                 continue;
@@ -90,7 +101,7 @@ impl Connections {
                 open.increment(1);
                 cut.run_until_cancelled(serving).await;
                 open.decrement(1);
-                drop(permit);
+                drop((permit, place));
             });
         }
     }
@@ -122,12 +133,16 @@ mod tests {
 
     const TIMEOUT: Duration = Duration::from_secs(10);
 
+    fn limit(connections: usize) -> Limit {
+        Limit { name: "test", connections, per_source: connections }
+    }
+
     /// Serves one byte of greeting, then holds the connection until the client sends one, or the end begins.
-    async fn listen(connections: &Connections, limit: usize) -> SocketAddr {
+    async fn listen(connections: &Connections, limit: Limit) -> SocketAddr {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
         let addr = listener.local_addr().unwrap();
         let closing = connections.closing.clone();
-        connections.accept(listener, Limit { name: "test", connections: limit }, move |mut stream, _| {
+        connections.accept(listener, limit, move |mut stream, _| {
             let closing = closing.clone();
             async move {
                 stream.write_all(b"!").await.unwrap();
@@ -147,7 +162,7 @@ mod tests {
     #[tokio::test]
     async fn one_more_than_allowed_waits_its_turn() {
         let connections = Connections::default();
-        let addr = listen(&connections, 1).await;
+        let addr = listen(&connections, limit(1)).await;
         let mut first = greeted(addr).await;
         let mut second = TcpStream::connect(addr).await.unwrap();
         assert!(tokio::time::timeout(Duration::from_millis(50), second.read_u8()).await.is_err());
@@ -156,9 +171,28 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_source_with_too_many_is_refused_and_others_are_served() {
+        let connections = Connections::default();
+        let addr = listen(&connections, Limit { per_source: 1, ..limit(10) }).await;
+        let mut first = greeted(addr).await;
+        let mut second = TcpStream::connect(addr).await.unwrap();
+        let closed = tokio::time::timeout(TIMEOUT, second.read(&mut [0])).await.unwrap();
+        assert!(matches!(closed, Ok(0) | Err(_)), "{closed:?}");
+        let socket = tokio::net::TcpSocket::new_v4().unwrap();
+        socket.bind(([127, 0, 0, 2], 0).into()).unwrap();
+        let mut other = socket.connect(addr).await.unwrap();
+        tokio::time::timeout(TIMEOUT, other.read_u8()).await.unwrap().unwrap();
+        first.write_all(b"x").await.unwrap();
+        assert_eq!(first.read(&mut [0]).await.unwrap(), 0);
+        // Its place is free a moment after its end.
+        let served = async { while TcpStream::connect(addr).await.unwrap().read_u8().await.is_err() {} };
+        tokio::time::timeout(TIMEOUT, served).await.unwrap();
+    }
+
+    #[tokio::test]
     async fn the_end_closes_the_port_and_lets_connections_finish() {
         let connections = Connections::default();
-        let addr = listen(&connections, 10).await;
+        let addr = listen(&connections, limit(10)).await;
         let _open = greeted(addr).await;
         assert!(connections.end(TIMEOUT).await);
         assert!(TcpStream::connect(addr).await.is_err());
@@ -169,7 +203,7 @@ mod tests {
         let connections = Connections::default();
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
         let addr = listener.local_addr().unwrap();
-        connections.accept(listener, Limit { name: "test", connections: 1 }, |mut stream, _| async move {
+        connections.accept(listener, limit(1), |mut stream, _| async move {
             stream.write_all(b"!").await.unwrap();
             std::future::pending::<()>().await;
         });

@@ -18,6 +18,7 @@ use tower::{Service, ServiceExt as _};
 
 use super::connections::{Connections, Limit};
 use super::traffic::Traffic;
+use crate::config::Grpc;
 use coffer_api::metadata::Peer;
 
 type BoxError = Box<dyn StdError + Send + Sync>;
@@ -42,19 +43,19 @@ const PREFACE_TIMEOUT: Duration = Duration::from_secs(10);
 const PREFACE_BYTES: u64 = 24;
 
 /// Serves `service` on what `listener` accepts. Every request carries its [`Peer`].
-pub(super) fn serve<S, B>(
-    connections: &Connections,
-    listener: TcpListener,
-    max_connections: usize,
-    service: S,
-) where
+pub(super) fn serve<S, B>(connections: &Connections, listener: TcpListener, config: &Grpc, service: S)
+where
     S: Service<Request<Incoming>, Response = Response<B>> + Clone + Send + Sync + 'static,
     S::Future: Send + 'static,
     S::Error: Into<BoxError>,
     B: Body<Data = Bytes> + Send + 'static,
     B::Error: Into<BoxError>,
 {
-    let limit = Limit { name: "grpc", connections: max_connections };
+    let limit = Limit {
+        name: "grpc",
+        connections: config.max_connections,
+        per_source: config.max_connections_per_source,
+    };
     let (traffic, closing) = (Traffic::of(limit.name), connections.closing.clone());
     connections.accept(listener, limit, move |stream, peer| {
         connection(stream, peer, service.clone(), traffic.clone(), closing.clone())

@@ -17,7 +17,7 @@ use super::connections::{Connections, Limit};
 use super::health::Health;
 use super::scrape::Scrape;
 
-const LIMIT: Limit = Limit { name: "http", connections: 64 };
+const LIMIT: Limit = Limit { name: "http", connections: 64, per_source: 64 };
 
 /// How long a client may take for the head of a request.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
