@@ -2,9 +2,11 @@
 
 mod transfer;
 
-use crate::process::run as run_command;
-use crate::setup;
+use crate::tests;
 use crate::workspace::Workspace;
+
+/// A PostgreSQL that syncs to the disk, as in use.
+const DURABLE: (&str, u64) = ("COFFER_DURABLE", 1);
 
 #[derive(clap::Subcommand)]
 pub(crate) enum Bench {
@@ -36,20 +38,14 @@ pub(crate) fn run(workspace: &Workspace, bench: &Bench) -> anyhow::Result<()> {
     match bench {
         Bench::Transfer(options) => transfer::run(workspace, options),
         Bench::Resume { size_mib, pairs } => {
-            measure(workspace, "speed::", &[("COFFER_SIZE_MIB", *size_mib), ("COFFER_PAIRS", *pairs)])
+            let settings =
+                [("COFFER_SIZE_MIB", (*size_mib).into()), ("COFFER_PAIRS", (*pairs).into()), DURABLE];
+            tests::at_length(workspace, "speed::", &settings)
         }
         Bench::Small { seconds, pairs } => {
-            measure(workspace, "small_uploads::", &[("COFFER_SECONDS", *seconds), ("COFFER_PAIRS", *pairs)])
+            let settings =
+                [("COFFER_SECONDS", (*seconds).into()), ("COFFER_PAIRS", (*pairs).into()), DURABLE];
+            tests::at_length(workspace, "small_uploads::", &settings)
         }
     }
-}
-
-/// Runs a test that measures, on a PostgreSQL that syncs to the disk.
-fn measure(workspace: &Workspace, test: &str, settings: &[(&str, u32)]) -> anyhow::Result<()> {
-    setup::ensure(workspace, &setup::TESTS)?;
-    let mut command = workspace.cargo();
-    command.args(["test", "--release", "-p", "coffer-tests", "--test", "suite", "--", test]);
-    command.args(["--nocapture", "--test-threads=1"]).env("COFFER_DURABLE", "1");
-    command.envs(settings.iter().map(|(name, value)| (name, value.to_string())));
-    run_command(&mut command)
 }

@@ -1,7 +1,6 @@
 //! `cargo xtask soak`: the long forms of tests that `cargo xtask test` runs briefly.
 
-use crate::process::run as run_command;
-use crate::setup;
+use crate::tests;
 use crate::workspace::Workspace;
 
 #[derive(clap::Subcommand)]
@@ -56,8 +55,7 @@ pub(crate) enum Soak {
 /// # Errors
 /// When the test fails.
 pub(crate) fn run(workspace: &Workspace, soak: &Soak) -> anyhow::Result<()> {
-    setup::ensure(workspace, &setup::TESTS)?;
-    let (tests, settings): (&str, Vec<(&str, u64)>) = match soak {
+    let (names, settings): (&str, Vec<(&str, u64)>) = match soak {
         Soak::Kill { kills, seed } => {
             ("crash::nothing_acknowledged", vec![("COFFER_KILLS", (*kills).into()), ("COFFER_SEED", *seed)])
         }
@@ -78,12 +76,5 @@ pub(crate) fn run(workspace: &Workspace, soak: &Soak) -> anyhow::Result<()> {
             ("model::", vec![("COFFER_CASES", (*cases).into()), ("COFFER_SEED", *seed)])
         }
     };
-    let mut command = workspace.cargo();
-    command.args(["test", "--release", "-p", "coffer-tests", "--test", "suite", "--", tests]);
-    // One after the other: each has the machine for itself, and its figures stay together.
-    command.args(["--nocapture", "--test-threads=1"]);
-    for (name, value) in settings {
-        command.env(name, value.to_string());
-    }
-    run_command(&mut command)
+    tests::at_length(workspace, names, &settings)
 }

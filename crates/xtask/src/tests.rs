@@ -14,6 +14,20 @@ pub(crate) struct Options {
     arguments: Vec<OsString>,
 }
 
+/// Runs tests of the suite at length, in release: one after the other, so that each has the machine for itself and its figures stay
+/// together. The settings are the suite's environment variables.
+///
+/// # Errors
+/// When a backend is missing, or a test fails.
+pub(crate) fn at_length(workspace: &Workspace, tests: &str, settings: &[(&str, u64)]) -> anyhow::Result<()> {
+    setup::ensure(workspace, &setup::TESTS)?;
+    let mut command = workspace.cargo();
+    command.args(["test", "--release", "-p", "coffer-tests", "--test", "suite", "--", tests]);
+    command.args(["--nocapture", "--test-threads=1"]);
+    command.envs(settings.iter().map(|(name, value)| (name, value.to_string())));
+    run_command(&mut command)
+}
+
 /// Runs `cargo test` on the workspace, or on what the arguments choose.
 ///
 /// # Errors
