@@ -48,8 +48,14 @@ impl Rate {
     }
 }
 
-/// Clients that upload one file after the other, each over a connection of its own.
-async fn upload(cofferd: &Cofferd, token: &Token, clients: usize, run: &str, length: Duration) -> Rate {
+/// Clients that upload one file after the other, each over a connection of its own. Answers how many files there are of it as well.
+async fn upload(
+    cofferd: &Cofferd,
+    token: &Token,
+    clients: usize,
+    run: &str,
+    length: Duration,
+) -> (Rate, usize) {
     let content = noise(CONTENT_BYTES);
     let connected = join_all((0..clients).map(|_| cofferd.clients(token))).await;
     let since = Instant::now();
@@ -64,7 +70,8 @@ async fn upload(cofferd: &Cofferd, token: &Token, clients: usize, run: &str, len
         latencies
     });
     let latencies = join_all(work).await.concat();
-    Rate::of(latencies, since.elapsed())
+    let files = latencies.len();
+    (Rate::of(latencies, since.elapsed()), files)
 }
 
 /// pgbench's built-in simple update, with prepared statements.
@@ -94,7 +101,7 @@ fn logged(directory: &Path) -> Vec<Duration> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn small_uploads_keep_up_with_small_transactions() {
+async fn each_small_upload_is_stored_however_many_at_once() {
     if !missing::has("pgbench") {
         return missing::ignore("pgbench");
     }
@@ -106,11 +113,15 @@ async fn small_uploads_keep_up_with_small_transactions() {
     let made = Command::new("pgbench").args(["-i", "-q", "-s", SCALE, &baseline]).output().await.unwrap();
     assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
 
+    let mut files = 0;
     for clients in CLIENTS {
         let (mut uploads, mut transactions) = (Vec::new(), Vec::new());
         for pair in 0..pairs {
             transactions.push(pgbench(&baseline, clients, length).await);
-            uploads.push(upload(&cofferd, &token, clients, &format!("{clients}-{pair}"), length).await);
+            let (rate, stored) =
+                upload(&cofferd, &token, clients, &format!("{clients}-{pair}"), length).await;
+            uploads.push(rate);
+            files += stored;
         }
         let (ours, theirs) = (Rate::middle(uploads), Rate::middle(transactions));
         println!(
@@ -125,4 +136,8 @@ async fn small_uploads_keep_up_with_small_transactions() {
             ours.median.as_secs_f64() / theirs.median.as_secs_f64(),
         );
     }
+    let rows = format!("SELECT count(*) FROM storage_files WHERE size = {CONTENT_BYTES}");
+    assert_eq!(cofferd.database.number(&rows).await, files as i64);
+    assert_eq!(cofferd.objects().len(), files);
+    super::quotas::nothing_drifts(&cofferd).await;
 }

@@ -29,7 +29,7 @@ async fn settle(clients: &Clients, file: v1::File) -> String {
     file.sha256
 }
 
-/// Sends `messages` pieces of `piece` after a first message; answers the file and the time it took.
+/// Sends `messages` pieces of `piece` after a first message; answers the file.
 async fn write(clients: &Clients, head: v1::WriteFileRequest, piece: &Bytes, messages: u64) -> v1::File {
     let piece = piece.clone();
     let size = messages * piece.len() as u64;

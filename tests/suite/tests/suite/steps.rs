@@ -272,8 +272,10 @@ async fn an_upload_that_was_taken_away_commits_nothing() {
     // They finish all along, the second half not before that round has begun, however long it takes.
     let (begins, has_begun) = watch::channel(false);
     let fenced = "SELECT count(*) FROM storage_uploads WHERE state IN ('ABORTED', 'EXPIRED')";
+    let since = Instant::now();
     let round = async {
         while cofferd.database.number(fenced).await == 0 {
+            assert!(since.elapsed() < Duration::from_secs(20), "nothing is fenced");
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
         begins.send_replace(true);
