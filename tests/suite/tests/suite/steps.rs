@@ -269,8 +269,8 @@ async fn an_upload_that_was_taken_away_commits_nothing() {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     });
-    // They finish all along, the second half not before rounds have fenced a quarter, however long that takes: a round passes over what
-    // the statement above has locked.
+    // They finish all along, the second half not before a quarter is fenced. That may take several rounds: one passes over what the
+    // statement above has locked.
     let (begins, has_begun) = watch::channel(false);
     let fenced = "SELECT count(*) FROM storage_uploads WHERE state IN ('ABORTED', 'EXPIRED')";
     let since = Instant::now();
