@@ -1,25 +1,36 @@
-//! In front of every RPC: refuses what is no gRPC request, keeps deadlines, opens the RPC's span, and tells how it ended.
+//! In front of every RPC: refuses what is no gRPC request and what is too much, keeps deadlines, opens the RPC's span, and tells how it
+//! ended.
 //!
 //! The layer is the outermost one around [`crate::routes`] and whatever else the server answers (health, reflection). tonic has a layer of
 //! its own for `grpc-timeout`, which answers CANCELLED and ignores what it cannot read; it exists only inside tonic's `Server`, and
 //! Coffer's routes are not served by that.
 
+mod admission;
 mod body;
 mod call;
 mod deadline;
+mod progress;
 mod request;
 mod trace;
+mod unary;
 
+pub use admission::Limits;
 pub use body::EdgeBody;
+pub use progress::Pace;
 pub use request::{Gone, RequestBody};
 
+pub(crate) use admission::Place;
+pub(crate) use progress::Progress;
+pub(crate) use unary::Reading;
+
 use crate::{
-    metadata::{Deadline, TraceId},
+    metadata::{ClientIp, Deadline, Peer, TraceId, client_ip},
     status::status,
 };
+use admission::{Admission, Kind};
 use bytes::Bytes;
 use call::{Call, Methods};
-use coffer_domain::Error;
+use coffer_domain::{Error, budget::Budget, network::Network};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, header::CONTENT_TYPE};
 use std::{
     pin::Pin,
@@ -33,22 +44,35 @@ use tracing::Instrument as _;
 /// Metadata of every answer: the W3C trace id under which traces and logs know the request.
 pub const TRACE_ID: HeaderName = HeaderName::from_static("coffer-trace-id");
 
+/// What clients have to keep to, and the memory for what they send.
+#[derive(Debug, Clone, Default)]
+pub struct Rules {
+    /// How much there may be at once.
+    pub limits: Limits,
+    /// How slow they may be.
+    pub pace: Pace,
+    /// For messages that are read whole before they are worked on.
+    pub budget: Budget,
+    /// Proxies that are believed about whom they forward (`x-forwarded-for`).
+    pub proxies: Vec<Network>,
+}
+
 /// Puts an [`Edge`] in front of a service.
 #[derive(Debug, Clone)]
 pub struct EdgeLayer {
     methods: Arc<Methods>,
+    admission: Admission,
+    pace: Pace,
+    budget: Budget,
+    proxies: Arc<[Network]>,
 }
 
 impl EdgeLayer {
-    /// A layer that knows the contract's RPCs, health and reflection by name.
-    pub fn new() -> Self {
-        Self { methods: Arc::new(Methods::known()) }
-    }
-}
-
-impl Default for EdgeLayer {
-    fn default() -> Self {
-        Self::new()
+    /// A layer that knows the contract's RPCs, health and reflection by name. What is in progress is counted over all services behind it.
+    pub fn new(rules: Rules) -> Self {
+        let Rules { limits, pace, budget, proxies } = rules;
+        let (methods, admission) = (Arc::new(Methods::known()), Admission::new(limits));
+        Self { methods, admission, pace, budget, proxies: proxies.into() }
     }
 }
 
@@ -56,7 +80,7 @@ impl<S> Layer<S> for EdgeLayer {
     type Service = Edge<S>;
 
     fn layer(&self, inner: S) -> Edge<S> {
-        Edge { inner, methods: self.methods.clone() }
+        Edge { inner, layer: self.clone() }
     }
 }
 
@@ -64,13 +88,14 @@ impl<S> Layer<S> for EdgeLayer {
 #[derive(Debug, Clone)]
 pub struct Edge<S> {
     inner: S,
-    methods: Arc<Methods>,
+    layer: EdgeLayer,
 }
 
 impl<S, B, R> Service<Request<B>> for Edge<S>
 where
-    S: Service<Request<RequestBody<B>>, Response = Response<R>>,
+    S: Service<Request<RequestBody<B>>, Response = Response<R>> + Clone + Send + 'static,
     S::Future: Send + 'static,
+    B: http_body::Body<Data = Bytes> + Send + Unpin + 'static,
     R: http_body::Body<Data = Bytes> + Send + Unpin + 'static,
 {
     type Response = Response<EdgeBody<R>>;
@@ -90,32 +115,82 @@ where
             *response.status_mut() = refusal;
             return Box::pin(async { Ok(response) });
         }
-        let call = Call::begin(&self.methods, request.uri().path(), request.headers());
-        let deadline = match deadline::timeout(request.headers()) {
-            Ok(timeout) => timeout.map(|timeout| Instant::now() + timeout),
-            Err(problem) => {
-                let response = refusal(&Error::invalid("grpc-timeout", problem), call);
+        let mut call = Call::begin(&self.layer.methods, request.uri().path(), request.headers());
+        if let Some(peer) = request.extensions().get::<Peer>() {
+            let client = client_ip(peer.address.ip(), request.headers(), &self.layer.proxies);
+            request.extensions_mut().insert(ClientIp(client));
+        }
+        let (deadline, place) = match self.layer.begin(&request) {
+            Ok(begun) => begun,
+            Err(error) => {
+                let response = refusal(&error, call);
                 return Box::pin(async { Ok(response) });
             }
         };
+        call.keep(place.clone());
         request.extensions_mut().insert(TraceId(call.trace_id().to_owned()));
-        let span = call.span().clone();
         if let Some(at) = deadline {
             request.extensions_mut().insert(Deadline(at));
         }
-        let answer = span.in_scope(|| self.inner.call(request.map(RequestBody)));
+        let span = call.span().clone();
+        let layer = self.layer.clone();
+        // The clone has not been asked whether it is ready.
+        let spare = self.inner.clone();
+        let mut inner = std::mem::replace(&mut self.inner, spare);
+        let worked_on = place.clone();
+        let work = async move {
+            match layer.ready(request, place).await {
+                Ok(request) => Ok(inner.call(request).await),
+                Err(error) => Err(error),
+            }
+        };
         let answered = async move {
             let outcome = match deadline {
-                Some(at) => timeout_at(at, answer).await,
-                None => Ok(answer.await),
+                Some(at) => timeout_at(at, work).await.unwrap_or(Err(Error::DeadlineExceeded)),
+                None => work.await,
             };
+            worked_on.answered();
             match outcome {
                 Ok(Ok(response)) => Ok(accompany(response, deadline, call)),
                 Ok(Err(error)) => Err(error),
-                Err(_elapsed) => Ok(refusal(&Error::DeadlineExceeded, call)),
+                Err(error) => Ok(refusal(&error, call)),
             }
         };
         Box::pin(answered.instrument(span))
+    }
+}
+
+impl EdgeLayer {
+    /// When the request has to be answered, and its place among what is in progress.
+    fn begin<B>(&self, request: &Request<B>) -> Result<(Option<Instant>, Place), Error> {
+        let timeout = deadline::timeout(request.headers())
+            .map_err(|problem| Error::invalid("grpc-timeout", problem))?;
+        let source = request.extensions().get().map(|ClientIp(address)| *address);
+        let place = self.admission.arrive(source, self.methods.kind(request.uri().path()))?;
+        Ok((timeout.map(|timeout| Instant::now() + timeout), place))
+    }
+
+    /// The request with what those behind need to keep its client to the rules. What asks about health passes no gate that would.
+    async fn ready<B>(&self, mut request: Request<B>, place: Place) -> Result<Request<RequestBody<B>>, Error>
+    where
+        B: http_body::Body<Data = Bytes> + Unpin,
+    {
+        let kind = place.kind();
+        request.extensions_mut().insert(place.clone());
+        let reading = Reading { pace: self.pace, budget: self.budget.clone(), place };
+        let progress = Progress::new(self.pace);
+        let (mut head, body) = request.into_parts();
+        let body = match kind {
+            Kind::Probe => RequestBody::whole(reading.message(body, false).await?.0),
+            Kind::Stream => RequestBody::idle(body, self.pace.stall_timeout),
+            Kind::Unary | Kind::Upload => {
+                let body = RequestBody::counted(body, progress.arrived());
+                head.extensions.insert(progress);
+                head.extensions.insert(reading);
+                body
+            }
+        };
+        Ok(Request::from_parts(head, body))
     }
 }
 

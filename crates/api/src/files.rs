@@ -4,18 +4,13 @@ mod convert;
 
 pub(crate) use convert::{to_domain_classification, to_file};
 
-use crate::{
-    Api, Received,
-    page::{Asked, Binding},
-    refuse, request_id,
-};
+use crate::{Api, Received, refuse, request_id};
 use coffer_domain::{caller::FileAccess, operation::OperationKind, service::Seen};
 use coffer_proto::v1::{
     DeleteFileRequest, DeleteFileResponse, GetFileRequest, GetFileResponse, ListFilesRequest,
     ListFilesResponse, PurgeFileRequest, PurgeFileResponse, UndeleteFileRequest, UndeleteFileResponse,
     UpdateFileRequest, UpdateFileResponse, file_service_server::FileService,
 };
-use prost::Message as _;
 use std::sync::Arc;
 use tonic::{Request, Response, Status};
 
@@ -37,10 +32,7 @@ impl FileService for Files {
         request: Request<ListFilesRequest>,
     ) -> Result<Response<ListFilesResponse>, Status> {
         let (principal, Received { caller, mut fields, message }) = self.0.receive_known(request)?;
-        let query = ListFilesRequest { page_size: 0, page_token: String::new(), ..message.clone() };
-        let binding = Binding::new("ListFiles", &principal, &query.encode_to_vec());
-        let asked = Asked { size: message.page_size, skip: message.skip, token: &message.page_token };
-        let page = self.0.tokens.request(asked, &binding, &mut fields);
+        let (page, binding) = self.0.tokens.request(&message, &principal, &mut fields);
         let filter = convert::filter(message, &mut fields);
         let (filter, page) = self.0.checked(&caller, OperationKind::List, fields, filter.zip(page)).await?;
         let found = self.0.coffer.list_files(&caller, &filter, &page).await.map_err(refuse)?;

@@ -4,12 +4,13 @@ pub mod auth;
 pub mod edge;
 mod fields;
 mod files;
+mod gate;
 pub mod metadata;
 mod operations;
-mod page;
+pub mod page;
 mod quotas;
 pub mod status;
-mod transfers;
+pub mod transfers;
 mod volumes;
 
 use auth::Authenticator;
@@ -28,6 +29,8 @@ use coffer_proto::v1::{
     volume_service_server::VolumeServiceServer,
 };
 use fields::Fields;
+use gate::{Gate, Known};
+use metadata::ClientIp;
 use prost::Message;
 use ring::digest;
 use status::status;
@@ -37,15 +40,18 @@ use tonic::{Request, Status, service::Routes};
 /// Most bytes of a message in either direction. A message of data has at most half of it.
 pub const MAX_MESSAGE_BYTES: usize = 4 * 1024 * 1024;
 
-/// The contract's services over `coffer`, for callers that `authenticator` knows. The server adds health and reflection, and puts
-/// [`edge::EdgeLayer`] around them all.
+/// The contract's services over `coffer`, for callers that `authenticator` knows. The server adds health and reflection, puts
+/// [`edge::EdgeLayer`] around them all, and a [`metadata::Peer`] on each request.
 pub fn routes(coffer: Coffer, authenticator: Arc<Authenticator>) -> Routes {
     let api = Arc::new(Api { tokens: page::Tokens::new(coffer.cluster()), coffer, authenticator });
     macro_rules! limited {
         ($server:ident, $service:expr) => {
-            $server::new($service)
-                .max_decoding_message_size(MAX_MESSAGE_BYTES)
-                .max_encoding_message_size(MAX_MESSAGE_BYTES)
+            Gate::new(
+                api.clone(),
+                $server::new($service)
+                    .max_decoding_message_size(MAX_MESSAGE_BYTES)
+                    .max_encoding_message_size(MAX_MESSAGE_BYTES),
+            )
         };
     }
     Routes::new(limited!(FileServiceServer, files::Files(api.clone())))
@@ -71,34 +77,31 @@ struct Received<T> {
 }
 
 impl Api {
-    /// Establishes who calls, if anybody says so. Bad credentials are refused even where none are needed.
+    /// Who calls, if anybody says so.
     fn receive<T>(&self, request: Request<T>) -> Result<Received<T>, Status> {
-        let principal = self
-            .authenticator
-            .authenticate(request.metadata())
-            .map_err(|why| self.unauthenticated(&request, why))?;
+        let principal = request.extensions().get().and_then(|Known(principal)| principal.clone());
         Ok(Self::received(request, principal))
     }
 
-    /// Establishes who calls; somebody must. The principal comes apart, for what needs one.
+    /// Who calls; somebody must. The principal comes apart, for what needs one.
     fn receive_known<T>(&self, request: Request<T>) -> Result<(Principal, Received<T>), Status> {
-        let principal = self
-            .authenticator
-            .authenticate(request.metadata())
-            .and_then(|principal| principal.ok_or(Unauthenticated::Missing))
-            .map_err(|why| self.unauthenticated(&request, why))?;
-        Ok((principal.clone(), Self::received(request, Some(principal))))
+        match request.extensions().get() {
+            Some(Known(Some(principal))) => {
+                let principal = principal.clone();
+                Ok((principal.clone(), Self::received(request, Some(principal))))
+            }
+            _ => {
+                let source = request.extensions().get().map(|ClientIp(address)| *address);
+                self.coffer.unauthenticated(source, Unauthenticated::Missing);
+                Err(status(&Error::Unauthenticated(Unauthenticated::Missing)))
+            }
+        }
     }
 
     fn received<T>(request: Request<T>, principal: Option<Principal>) -> Received<T> {
         let mut fields = Fields::default();
         let caller = metadata::caller(&request, principal, &mut fields);
         Received { caller, fields, message: request.into_inner() }
-    }
-
-    fn unauthenticated<T>(&self, request: &Request<T>, why: Unauthenticated) -> Status {
-        self.coffer.unauthenticated(metadata::client_ip(request), why);
-        status(&Error::Unauthenticated(why))
     }
 
     /// What was converted, or a refusal that names every bad field and stands in the audit trail as `kind`.

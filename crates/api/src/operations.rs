@@ -3,7 +3,6 @@
 use crate::{
     Api, Received,
     fields::{Fields, to_i64, to_struct, to_text, to_time},
-    page::{Asked, Binding},
     refuse,
 };
 use coffer_domain::{
@@ -14,7 +13,6 @@ use coffer_domain::{
 use coffer_proto::v1::{
     self, ListOperationsRequest, ListOperationsResponse, audit_service_server::AuditService,
 };
-use prost::Message as _;
 use std::sync::Arc;
 use tonic::{Request, Response, Status};
 
@@ -31,10 +29,7 @@ impl AuditService for Operations {
         request: Request<ListOperationsRequest>,
     ) -> Result<Response<ListOperationsResponse>, Status> {
         let (principal, Received { caller, mut fields, message }) = self.0.receive_known(request)?;
-        let query = ListOperationsRequest { page_size: 0, page_token: String::new(), ..message.clone() };
-        let binding = Binding::new("ListOperations", &principal, &query.encode_to_vec());
-        let asked = Asked { size: message.page_size, skip: 0, token: &message.page_token };
-        let page = self.0.tokens.request(asked, &binding, &mut fields);
+        let (page, binding) = self.0.tokens.request(&message, &principal, &mut fields);
         let filter = filter(message, &mut fields);
         let (filter, page) =
             self.0.checked(&caller, OperationKind::ReadOperations, fields, filter.zip(page)).await?;
@@ -102,6 +97,7 @@ fn to_operation(recorded: Recorded) -> v1::Operation {
         user_agent,
         user_id,
         app_id,
+        on_behalf_of,
         organisation,
         session_id,
         correlation_id,
@@ -149,6 +145,7 @@ fn to_operation(recorded: Recorded) -> v1::Operation {
         completes_id: to_text(completes),
         create_time: Some(to_time(created_at)),
         record: record.into(),
+        on_behalf_of: to_text(on_behalf_of),
     }
 }
 

@@ -9,7 +9,12 @@ use coffer_domain::{
     id::ClusterId,
     page::{Cursor, PageRequest},
 };
+use coffer_proto::v1::{
+    ListFilesRequest, ListLocalPathsRequest, ListOperationsRequest, ListQuotasRequest, ListUploadsRequest,
+    ListVolumesRequest,
+};
 use data_encoding::BASE64URL_NOPAD;
+use prost::Message;
 use ring::{digest, hmac};
 use uuid::Uuid;
 
@@ -24,30 +29,71 @@ const MAX_TOKEN_CHARS: usize = 8 * 1_024;
 
 /// Makes and reads the tokens of one metadata database.
 #[derive(Debug, Clone)]
-pub(crate) struct Tokens {
+pub struct Tokens {
     key: hmac::Key,
 }
 
 /// What a token is bound to.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Binding([u8; 32]);
+pub struct Binding([u8; 32]);
 
 /// The numbers of a list request.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Asked<'a> {
+pub struct Asked<'a> {
     /// `page_size`.
-    pub(crate) size: i32,
+    size: i32,
     /// `skip`; 0 where the RPC has none.
-    pub(crate) skip: i32,
+    skip: i32,
     /// `page_token`.
-    pub(crate) token: &'a str,
+    token: &'a str,
+}
+
+/// A request for a page of a list.
+pub trait List: Message + Clone {
+    /// Its RPC.
+    const METHOD: &'static str;
+
+    /// Which page is asked for.
+    fn asked(&self) -> Asked<'_>;
+
+    /// What is listed: the request without `page_size` and `page_token`, in which the requests of one list may differ.
+    #[must_use]
+    fn query(&self) -> Self;
+}
+
+macro_rules! lists {
+    ($($message:ident = $method:literal $(, $skip:ident)?;)+) => {$(
+        impl List for $message {
+            const METHOD: &'static str = $method;
+
+            fn asked(&self) -> Asked<'_> {
+                Asked { size: self.page_size, skip: 0 $(+ self.$skip)?, token: &self.page_token }
+            }
+
+            fn query(&self) -> Self {
+                let mut query = self.clone();
+                (query.page_size, query.page_token) = (0, String::new());
+                query
+            }
+        }
+    )+};
+}
+
+lists! {
+    ListFilesRequest = "ListFiles", skip;
+    ListLocalPathsRequest = "ListLocalPaths";
+    ListOperationsRequest = "ListOperations";
+    ListQuotasRequest = "ListQuotas";
+    ListUploadsRequest = "ListUploads";
+    ListVolumesRequest = "ListVolumes";
 }
 
 impl Binding {
-    /// Binds to an RPC, its caller, and `query`: the encoded request without `page_size` and `page_token`.
-    pub(crate) fn new(method: &str, principal: &Principal, query: &[u8]) -> Self {
+    /// Binds to a list: the RPC, its caller, and what is listed.
+    pub fn of<L: List>(list: &L, principal: &Principal) -> Self {
         let mut context = digest::Context::new(&digest::SHA256);
-        for part in [method.as_bytes(), principal.scope().as_bytes(), query] {
+        let query = list.query().encode_to_vec();
+        for part in [L::METHOD.as_bytes(), principal.scope().as_bytes(), &query] {
             context.update(&(part.len() as u64).to_be_bytes());
             context.update(part);
         }
@@ -59,7 +105,7 @@ impl Binding {
 
 impl Tokens {
     /// Tokens of a metadata database: the same on each of its nodes and after each restart.
-    pub(crate) fn new(cluster: ClusterId) -> Self {
+    pub fn new(cluster: ClusterId) -> Self {
         let cluster = hmac::Key::new(hmac::HMAC_SHA256, cluster.uuid().as_bytes());
         Self {
             key: hmac::Key::new(hmac::HMAC_SHA256, hmac::sign(&cluster, b"coffer.v1 page token").as_ref()),
@@ -67,7 +113,7 @@ impl Tokens {
     }
 
     /// The token of a page that ended at `cursor`.
-    pub(crate) fn seal(&self, cursor: &Cursor, binding: &Binding) -> String {
+    pub fn seal(&self, cursor: &Cursor, binding: &Binding) -> String {
         let mut token = vec![VERSION];
         token.extend_from_slice(cursor.id.as_bytes());
         token.extend_from_slice(cursor.value.as_bytes());
@@ -81,13 +127,18 @@ impl Tokens {
         cursor.map(|cursor| self.seal(cursor, binding)).unwrap_or_default()
     }
 
-    /// The page that is asked for. `skip` applies to the first page; a token says where the one before ended.
-    pub(crate) fn request(
+    /// The page that is asked for, and what the token of the next one is bound to. `skip` applies to the first page; a token says where the one before ended.
+    pub(crate) fn request<L: List>(
         &self,
-        asked: Asked<'_>,
-        binding: &Binding,
+        list: &L,
+        principal: &Principal,
         fields: &mut Fields,
-    ) -> Option<PageRequest> {
+    ) -> (Option<PageRequest>, Binding) {
+        let binding = Binding::of(list, principal);
+        (self.page(list.asked(), &binding, fields), binding)
+    }
+
+    fn page(&self, asked: Asked<'_>, binding: &Binding, fields: &mut Fields) -> Option<PageRequest> {
         let Asked { size, skip, token } = asked;
         let size = fields.absorb(PageRequest::new(size, 0, None));
         let skip = fields.absorb(PageRequest::new(0, skip, None));
@@ -104,7 +155,8 @@ impl Tokens {
         Some(PageRequest { size, skip: if after.is_some() { 0 } else { skip }, after })
     }
 
-    fn open(&self, token: &str, binding: &Binding) -> Option<Cursor> {
+    /// The cursor that [`Tokens::seal`] made this token of, for the same binding; `None` for any other text.
+    pub fn open(&self, token: &str, binding: &Binding) -> Option<Cursor> {
         if token.len() > MAX_TOKEN_CHARS {
             return None;
         }
@@ -136,12 +188,13 @@ mod tests {
             organisation: organisation.to_owned(),
             projects: Vec::new(),
             roles: Roles::default(),
+            is_delegated: false,
             expires_at: now(),
         }
     }
 
     fn binding() -> Binding {
-        Binding::new("ListFiles", &principal("clinic", "scanner"), b"query")
+        Binding::of(&ListFilesRequest::default(), &principal("clinic", "scanner"))
     }
 
     fn cursor() -> Cursor {
@@ -150,7 +203,7 @@ mod tests {
 
     fn ask(tokens: &Tokens, token: &str, binding: &Binding, skip: i32) -> Result<PageRequest, Error> {
         let mut fields = Fields::default();
-        let page = tokens.request(Asked { size: 5, skip, token }, binding, &mut fields);
+        let page = tokens.page(Asked { size: 5, skip, token }, binding, &mut fields);
         fields.finish(page)
     }
 
@@ -196,10 +249,13 @@ mod tests {
         let tokens = Tokens::new(ClusterId::new());
         let token = tokens.seal(&cursor(), &binding());
         for other in [
-            Binding::new("ListVolumes", &principal("clinic", "scanner"), b"query"),
-            Binding::new("ListFiles", &principal("bank", "scanner"), b"query"),
-            Binding::new("ListFiles", &principal("clinic", "viewer"), b"query"),
-            Binding::new("ListFiles", &principal("clinic", "scanner"), b"other"),
+            Binding::of(&ListVolumesRequest::default(), &principal("clinic", "scanner")),
+            Binding::of(&ListFilesRequest::default(), &principal("bank", "scanner")),
+            Binding::of(&ListFilesRequest::default(), &principal("clinic", "viewer")),
+            Binding::of(
+                &ListFilesRequest { descending: true, ..Default::default() },
+                &principal("clinic", "scanner"),
+            ),
         ] {
             assert!(ask(&tokens, &token, &other, 0).is_err());
         }
@@ -210,11 +266,34 @@ mod tests {
     fn all_bad_numbers_are_told() {
         let tokens = Tokens::new(ClusterId::new());
         let mut fields = Fields::default();
-        let page = tokens.request(Asked { size: -1, skip: 10_001, token: "x" }, &binding(), &mut fields);
+        let list =
+            ListFilesRequest { page_size: -1, skip: 10_001, page_token: "x".into(), ..Default::default() };
+        let (page, _) = tokens.request(&list, &principal("clinic", "scanner"), &mut fields);
         let Err(Error::Invalid(violations)) = fields.finish(page) else { panic!("taken") };
         assert_eq!(
             violations.iter().map(|v| v.field.as_str()).collect::<Vec<_>>(),
             ["page_size", "skip", "page_token"]
         );
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn any_cursor_comes_back_and_no_other_text_does(
+            value in ".{0,40}",
+            id in proptest::num::u128::ANY,
+            text in "[A-Za-z0-9_-]{0,120}",
+            at in proptest::prelude::any::<proptest::sample::Index>(),
+            byte in "[A-Za-z0-9_-]",
+        ) {
+            let (tokens, binding) = (Tokens::new(ClusterId::new()), binding());
+            let cursor = Cursor { value, id: Uuid::from_u128(id) };
+            let token = tokens.seal(&cursor, &binding);
+            proptest::prop_assert_eq!(tokens.open(&token, &binding), Some(cursor));
+            let mut altered = token.clone();
+            let at = at.index(token.len());
+            altered.replace_range(at..=at, &byte);
+            proptest::prop_assert_eq!(tokens.open(&altered, &binding).is_some(), altered == token);
+            proptest::prop_assert_eq!(tokens.open(&text, &binding), None);
+        }
     }
 }

@@ -2,11 +2,7 @@
 
 mod convert;
 
-use crate::{
-    Api, Received,
-    page::{Asked, Binding},
-    refuse, request_id,
-};
+use crate::{Api, Received, refuse, request_id};
 use coffer_domain::operation::OperationKind;
 use coffer_proto::v1::{
     CheckQuotaRequest, CheckQuotaResponse, GetQuotaRequest, GetQuotaResponse, ListQuotasRequest,
@@ -14,7 +10,6 @@ use coffer_proto::v1::{
     SetQuotaResponse, quota_service_server::QuotaService,
 };
 use convert::{Filter, Planned, to_check, to_drift, to_quota};
-use prost::Message as _;
 use std::sync::Arc;
 use tonic::{Request, Response, Status};
 
@@ -40,10 +35,7 @@ impl QuotaService for Quotas {
         request: Request<ListQuotasRequest>,
     ) -> Result<Response<ListQuotasResponse>, Status> {
         let (principal, Received { caller, mut fields, message }) = self.0.receive_known(request)?;
-        let query = ListQuotasRequest { page_size: 0, page_token: String::new(), ..message.clone() };
-        let binding = Binding::new("ListQuotas", &principal, &query.encode_to_vec());
-        let asked = Asked { size: message.page_size, skip: 0, token: &message.page_token };
-        let page = self.0.tokens.request(asked, &binding, &mut fields);
+        let (page, binding) = self.0.tokens.request(&message, &principal, &mut fields);
         let filter = convert::filter(message, &mut fields);
         let (Filter { kind, volume }, page) =
             self.0.checked(&caller, OperationKind::ReadQuota, fields, filter.zip(page)).await?;

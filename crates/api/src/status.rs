@@ -82,9 +82,11 @@ fn code(error: &Error) -> Code {
         Error::AlreadyExists(_) => Code::AlreadyExists,
         Error::Conflict(_) => Code::Aborted,
         Error::State(_) => Code::FailedPrecondition,
-        Error::QuotaExceeded(_) | Error::FileTooLarge { .. } | Error::VolumeFull | Error::Overloaded => {
-            Code::ResourceExhausted
-        }
+        Error::QuotaExceeded(_)
+        | Error::FileTooLarge { .. }
+        | Error::VolumeFull
+        | Error::Overloaded
+        | Error::LimitReached { .. } => Code::ResourceExhausted,
         Error::Stalled { .. } | Error::DeadlineExceeded => Code::DeadlineExceeded,
         Error::ClientLeft => Code::Cancelled,
         Error::Unavailable(_) => Code::Unavailable,
@@ -129,7 +131,10 @@ fn details(error: &Error, facts: HashMap<String, String>) -> ErrorDetails {
                 "the stored content is not what was uploaded",
             );
         }
-        Error::Unavailable(_) | Error::Overloaded | Error::Conflict(Conflict::InFlight) => {
+        Error::Unavailable(_)
+        | Error::Overloaded
+        | Error::LimitReached { .. }
+        | Error::Conflict(Conflict::InFlight) => {
             details.set_retry_info(Some(RETRY_DELAY));
         }
         Error::Conflict(Conflict::Etag | Conflict::Fenced | Conflict::TakenOver)
@@ -169,6 +174,7 @@ fn facts(error: &Error) -> HashMap<String, String> {
         Error::RangePastEnd { offset, size } => vec![fact("offset", offset), fact("size", size)],
         Error::FileTooLarge { limit } => vec![fact("limit", limit)],
         Error::Stalled { seconds } => vec![fact("seconds", seconds)],
+        Error::LimitReached { of, limit } => vec![fact("of", of), fact("limit", limit)],
         _ => vec![],
     };
     facts.into_iter().collect()
@@ -203,7 +209,7 @@ fn state_subject(state: &State) -> &'static str {
 
 fn taken_kind(taken: Taken) -> &'static str {
     match taken {
-        Taken::Path | Taken::FileName => "file",
+        Taken::Path | Taken::Place | Taken::FileName => "file",
         Taken::VolumeName => "volume",
         Taken::LocalPath => "local path",
     }

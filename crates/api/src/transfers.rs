@@ -2,13 +2,9 @@
 
 mod convert;
 mod read;
-mod write;
+pub mod write;
 
-use crate::{
-    Api, Received,
-    page::{Asked, Binding},
-    refuse, request_id,
-};
+use crate::{Api, Received, refuse, request_id};
 use coffer_domain::{id::UploadId, operation::OperationKind, request::UPLOAD_METHOD};
 use coffer_proto::v1::{
     BidiWriteFileRequest, CancelUploadRequest, CancelUploadResponse, GetUploadRequest, GetUploadResponse,
@@ -16,7 +12,6 @@ use coffer_proto::v1::{
     WriteFileRequest, WriteFileResponse, transfer_service_server::TransferService,
 };
 use convert::to_upload;
-use prost::Message as _;
 use std::sync::Arc;
 use tonic::{Request, Response, Status, Streaming};
 
@@ -79,10 +74,7 @@ impl TransferService for Transfers {
         request: Request<ListUploadsRequest>,
     ) -> Result<Response<ListUploadsResponse>, Status> {
         let (principal, Received { caller, mut fields, message }) = self.0.receive_known(request)?;
-        let query = ListUploadsRequest { page_size: 0, page_token: String::new(), ..message.clone() };
-        let binding = Binding::new("ListUploads", &principal, &query.encode_to_vec());
-        let asked = Asked { size: message.page_size, skip: 0, token: &message.page_token };
-        let page = self.0.tokens.request(asked, &binding, &mut fields);
+        let (page, binding) = self.0.tokens.request(&message, &principal, &mut fields);
         let own_only = message.own_only;
         let filter = convert::upload_filter(message, &mut fields);
         let (filter, page) =

@@ -2,11 +2,7 @@
 
 mod convert;
 
-use crate::{
-    Api, Received,
-    page::{Asked, Binding},
-    refuse, request_id,
-};
+use crate::{Api, Received, refuse, request_id};
 use coffer_domain::operation::OperationKind;
 use coffer_proto::v1::{
     CheckVolumeRequest, CheckVolumeResponse, CreateLocalPathRequest, CreateLocalPathResponse,
@@ -56,13 +52,7 @@ impl VolumeService for Volumes {
         request: Request<ListVolumesRequest>,
     ) -> Result<Response<ListVolumesResponse>, Status> {
         let (principal, Received { caller, mut fields, message }) = self.0.receive_known(request)?;
-        let ListVolumesRequest { page_size, page_token } = message;
-        let binding = Binding::new("ListVolumes", &principal, &[]);
-        let page = self.0.tokens.request(
-            Asked { size: page_size, skip: 0, token: &page_token },
-            &binding,
-            &mut fields,
-        );
+        let (page, binding) = self.0.tokens.request(&message, &principal, &mut fields);
         let page = self.0.checked(&caller, OperationKind::ViewVolume, fields, page).await?;
         let found = self.0.coffer.list_volumes(&caller, &page).await.map_err(refuse)?;
         let view = View::of(&caller);
@@ -153,13 +143,7 @@ impl VolumeService for Volumes {
         request: Request<ListLocalPathsRequest>,
     ) -> Result<Response<ListLocalPathsResponse>, Status> {
         let (principal, Received { caller, mut fields, message }) = self.0.receive_known(request)?;
-        let ListLocalPathsRequest { page_size, page_token } = message;
-        let binding = Binding::new("ListLocalPaths", &principal, &[]);
-        let page = self.0.tokens.request(
-            Asked { size: page_size, skip: 0, token: &page_token },
-            &binding,
-            &mut fields,
-        );
+        let (page, binding) = self.0.tokens.request(&message, &principal, &mut fields);
         let page = self.0.checked(&caller, OperationKind::ViewVolume, fields, page).await?;
         let found = self.0.coffer.list_local_paths(&caller, &page).await.map_err(refuse)?;
         Ok(Response::new(ListLocalPathsResponse {

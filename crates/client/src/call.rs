@@ -34,6 +34,7 @@ impl CallMetadata {
             ("purpose", "coffer-purpose", &options.purpose),
             ("session_id", "coffer-session-id", &options.session_id),
             ("correlation_id", "coffer-correlation-id", &options.correlation_id),
+            ("on_behalf_of", "coffer-on-behalf-of", &options.on_behalf_of),
         ] {
             if let Some(text) = text {
                 fixed.push((key, metadata_value(name, text, MAX_VALUE_BYTES, text)?));
@@ -123,6 +124,7 @@ mod tests {
             purpose: Some("monthly report".to_owned()),
             session_id: Some("s-1".to_owned()),
             correlation_id: Some("c-1".to_owned()),
+            on_behalf_of: Some("0190a1b2-c3d4-7e5f-8a9b-0c1d2e3f4a5b".to_owned()),
             ..Options::new("localhost:1")
         });
         assert_eq!(text(&request, "authorization"), Some("Bearer abc.def"));
@@ -130,6 +132,7 @@ mod tests {
         assert_eq!(text(&request, "coffer-purpose"), Some("monthly report"));
         assert_eq!(text(&request, "coffer-session-id"), Some("s-1"));
         assert_eq!(text(&request, "coffer-correlation-id"), Some("c-1"));
+        assert_eq!(text(&request, "coffer-on-behalf-of"), Some("0190a1b2-c3d4-7e5f-8a9b-0c1d2e3f4a5b"));
         assert_eq!(text(&sent(&Options::new("localhost:1")), "authorization"), None);
     }
 

@@ -16,10 +16,10 @@ mod upload;
 mod uploads;
 
 use clap::{Args, Parser, Subcommand};
-use coffer_client::{Client, Options, Timeouts, parse_reference, v1};
+use coffer_client::{Client, Options, Timeouts, Tls, parse_reference, v1};
 use exit::{Exit, Failure};
 use output::Output;
-use std::{env, future::Future, process::ExitCode, sync::OnceLock, time::Duration};
+use std::{env, future::Future, path::PathBuf, process::ExitCode, sync::OnceLock, time::Duration};
 use tracing::Instrument as _;
 
 /// How long work that was given up may take to clean up behind itself.
@@ -42,6 +42,8 @@ A file is named (REF) by its UUID, as id:NAME by its file_id, or else by its pat
 
 Environment:
   COFFER_ADDR   address of the service [default: http://127.0.0.1:50051]
+  COFFER_CA, COFFER_CERT, COFFER_KEY
+                as --ca, --cert and --key
   COFFER_TOKEN  bearer token; there is no flag for it, because other users of the machine can see those
   OTEL_EXPORTER_OTLP_ENDPOINT
                 where to send traces by OTLP over gRPC; none are sent without it
@@ -63,6 +65,15 @@ struct Common {
         value_name = "URL"
     )]
     addr: String,
+    /// Trust the certificates of this PEM file instead of the system's
+    #[arg(long, global = true, env = "COFFER_CA", value_name = "FILE")]
+    ca: Option<PathBuf>,
+    /// Show this certificate (PEM) to the service
+    #[arg(long, global = true, env = "COFFER_CERT", value_name = "FILE")]
+    cert: Option<PathBuf>,
+    /// Private key (PEM) of that certificate
+    #[arg(long, global = true, env = "COFFER_KEY", value_name = "FILE")]
+    key: Option<PathBuf>,
     /// Print JSON: one document, or one per line for lists; errors too, on stderr
     #[arg(long, global = true)]
     json: bool,
@@ -75,6 +86,9 @@ struct Common {
     /// What ties several requests together, for the audit trail
     #[arg(long, global = true, value_name = "ID")]
     correlation_id: Option<String>,
+    /// UUID of the user to act for; only for an app alone with the role delegate
+    #[arg(long, global = true, value_name = "UUID")]
+    on_behalf_of: Option<String>,
     /// How long a transfer that was cut off goes on trying without getting further; 0 gives up at once
     #[arg(long, global = true, value_name = "SECONDS", default_value_t = Timeouts::default().retry.as_secs())]
     retry: u64,
@@ -226,7 +240,8 @@ async fn until_interrupted<T>(work: impl Future<Output = Result<T, Failure>>) ->
 
 impl Common {
     async fn connect(self) -> Result<Client, Failure> {
-        let Self { addr, json: _, purpose, session_id, correlation_id, retry } = self;
+        let Self { addr, ca, cert, key, json: _, purpose, session_id, correlation_id, on_behalf_of, retry } =
+            self;
         let token = match env::var("COFFER_TOKEN") {
             Ok(token) => Some(token.trim().to_owned()).filter(|token| !token.is_empty()),
             Err(env::VarError::NotPresent) => None,
@@ -237,10 +252,12 @@ impl Common {
         let user_agent = concat!("coffer/", env!("CARGO_PKG_VERSION")).to_owned();
         let timeouts = Timeouts { retry: Duration::from_secs(retry), ..Timeouts::default() };
         let options = Options {
+            tls: Tls { ca, certificate: cert, key },
             token,
             purpose,
             session_id,
             correlation_id,
+            on_behalf_of,
             user_agent,
             timeouts,
             ..Options::new(addr)

@@ -27,6 +27,9 @@ pub enum Error {
         /// What the last attempt met.
         reason: String,
     },
+    /// One side does not trust the other's certificate, or does not speak TLS. Correct the address or [`Options::tls`](crate::Options::tls).
+    #[error("no TLS connection to the service: {0}")]
+    Tls(String),
     /// The connection broke during a call. Whether the service did what was asked is unknown.
     #[error("the connection to the service was lost: {0}")]
     Lost(String),
@@ -165,6 +168,9 @@ impl From<Status> for Error {
         let mut cause = std::error::Error::source(&status);
         if cause.is_none() {
             return Self::Refused(Box::new(Refusal::from_status(&status)));
+        }
+        if let Some(problem) = cause.and_then(crate::tls::problem) {
+            return Self::Tls(problem);
         }
         let mut words = vec![status.message().to_owned()];
         while let Some(error) = cause {

@@ -12,6 +12,7 @@ mod pages;
 mod quotas;
 mod reference;
 mod retry;
+mod tls;
 mod upload;
 mod uploads;
 mod volumes;
@@ -23,6 +24,7 @@ pub use download::{Destination, Downloaded};
 pub use error::{Corruption, Error, FieldViolation, QuotaViolation, Refusal, Result};
 pub use options::{Options, Timeouts};
 pub use reference::{InvalidReference, file_by_id, file_by_name, file_by_path, parse_reference};
+pub use tls::Tls;
 pub use tonic::Code;
 pub use upload::Uploaded;
 

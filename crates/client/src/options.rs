@@ -1,6 +1,6 @@
 //! How to reach the service and whom to speak for.
 
-use crate::{Error, Result, call::CallMetadata};
+use crate::{Error, Result, Tls, call::CallMetadata, tls};
 use std::{error::Error as _, fmt, time::Duration};
 use tonic::transport::{Channel, Endpoint};
 
@@ -19,8 +19,11 @@ const CONNECT_PAUSE: Duration = Duration::from_millis(100);
 /// How to connect, and what every call says about its caller.
 #[derive(Clone)]
 pub struct Options {
-    /// `http://HOST:PORT`, or `HOST:PORT` for short.
+    /// `https://HOST:PORT`, or `http://HOST:PORT` where nobody can listen; for short `HOST:PORT`, which is `https://` if anything of
+    /// `tls` is set and else `http://`.
     pub addr: String,
+    /// Certificates, for `https://`.
+    pub tls: Tls,
     /// Bearer token, at most 8 KiB. Without one only public files can be read.
     pub token: Option<String>,
     /// Why the caller does this; goes to the audit trail. At most 256 bytes of visible ASCII, as the two below.
@@ -29,6 +32,8 @@ pub struct Options {
     pub session_id: Option<String>,
     /// What ties several requests together, for the audit trail.
     pub correlation_id: Option<String>,
+    /// UUID of the user to act for; only for an app alone with the role `delegate`.
+    pub on_behalf_of: Option<String>,
     /// Put before the transport's own name in `user-agent`.
     pub user_agent: String,
     /// How long to wait for what.
@@ -68,10 +73,12 @@ impl Options {
     pub fn new(addr: impl Into<String>) -> Self {
         Self {
             addr: addr.into(),
+            tls: Tls::default(),
             token: None,
             purpose: None,
             session_id: None,
             correlation_id: None,
+            on_behalf_of: None,
             user_agent: concat!("coffer-client/", env!("CARGO_PKG_VERSION")).to_owned(),
             timeouts: Timeouts::default(),
         }
@@ -82,13 +89,17 @@ impl Options {
         CallMetadata::new(self)
     }
 
-    /// A connected channel; [`Error::Connect`] after the last attempt.
+    /// A connected channel; [`Error::Connect`] after the last attempt, [`Error::Tls`] after the first that shows no trust.
     pub(crate) async fn connect(&self) -> Result<Channel> {
         let endpoint = self.endpoint()?;
         let mut pause = CONNECT_PAUSE;
         let mut attempt = 1;
         loop {
-            match endpoint.connect().await {
+            let outcome = endpoint.connect().await;
+            if let Some(problem) = outcome.as_ref().err().and_then(|error| tls::problem(error)) {
+                return Err(Error::Tls(problem));
+            }
+            match outcome {
                 Ok(channel) => return Ok(channel),
                 Err(error) if attempt == CONNECT_ATTEMPTS => {
                     let reason = innermost(&error);
@@ -104,12 +115,26 @@ impl Options {
 
     fn endpoint(&self) -> Result<Endpoint> {
         let invalid = |problem: String| Error::InvalidOption { name: "addr", problem };
-        let url = if self.addr.contains("://") { self.addr.clone() } else { format!("http://{}", self.addr) };
-        if !url.starts_with("http://") {
-            return Err(invalid(format!("only http:// is spoken, not {}", self.addr)));
+        let scheme = if self.tls.is_set() { "https" } else { "http" };
+        let url =
+            if self.addr.contains("://") { self.addr.clone() } else { format!("{scheme}://{}", self.addr) };
+        let is_tls = url.starts_with("https://");
+        if !is_tls && !url.starts_with("http://") {
+            return Err(invalid(format!("only https:// and http:// are spoken, not {}", self.addr)));
         }
-        let endpoint = Endpoint::from_shared(url)
-            .map_err(|error| invalid(format!("{} is no address: {}", self.addr, innermost(&error))))?;
+        if !is_tls && self.tls.is_set() {
+            return Err(invalid(format!("certificates go with https://, not with {}", self.addr)));
+        }
+        let no_address = |problem: String| invalid(format!("{} is no address: {problem}", self.addr));
+        let mut endpoint = Endpoint::from_shared(url).map_err(|error| no_address(innermost(&error)))?;
+        if is_tls {
+            let host = endpoint.uri().host().unwrap_or_default().to_owned();
+            let config = self.tls.config(&host, self.timeouts.connect)?;
+            endpoint = endpoint.tls_config(config).map_err(|error| Error::InvalidOption {
+                name: "tls",
+                problem: format!("cannot be used: {}", innermost(&error)),
+            })?;
+        }
         let endpoint = endpoint.user_agent(self.user_agent.clone()).map_err(|_| Error::InvalidOption {
             name: "user_agent",
             problem: "has characters that metadata cannot hold".to_owned(),
@@ -128,13 +153,25 @@ impl Options {
 /// Shows no token.
 impl fmt::Debug for Options {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { addr, token, purpose, session_id, correlation_id, user_agent, timeouts } = self;
+        let Self {
+            addr,
+            tls,
+            token,
+            purpose,
+            session_id,
+            correlation_id,
+            on_behalf_of,
+            user_agent,
+            timeouts,
+        } = self;
         f.debug_struct("Options")
             .field("addr", addr)
+            .field("tls", tls)
             .field("token", &token.as_ref().map(|_| "…"))
             .field("purpose", purpose)
             .field("session_id", session_id)
             .field("correlation_id", correlation_id)
+            .field("on_behalf_of", on_behalf_of)
             .field("user_agent", user_agent)
             .field("timeouts", timeouts)
             .finish()
@@ -157,13 +194,45 @@ mod tests {
     #[test]
     fn addresses() {
         for good in ["http://127.0.0.1:50051", "127.0.0.1:50051", "localhost:1", "http://[::1]:50051"] {
-            assert!(Options::new(good).endpoint().is_ok(), "{good}");
+            let endpoint = Options::new(good).endpoint().unwrap();
+            assert_eq!(endpoint.uri().scheme_str(), Some("http"), "{good}");
         }
-        for bad in ["https://127.0.0.1:1", "unix:///run/x", "", "http://", "a b"] {
+        for bad in ["unix:///run/x", "", "http://", "https://", "a b"] {
             let refused =
                 matches!(Options::new(bad).endpoint(), Err(Error::InvalidOption { name: "addr", .. }));
             assert!(refused, "{bad}");
         }
+    }
+
+    #[test]
+    fn certificates_are_for_https() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = |name: &str, content: &str| {
+            std::fs::write(dir.path().join(name), content).unwrap();
+            Some(dir.path().join(name))
+        };
+        let authority = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
+        let ca = file("ca.pem", &authority.cert.pem());
+        let key = file("key.pem", &authority.signing_key.serialize_pem());
+        let with = |addr: &str, tls: Tls| Options { tls, ..Options::new(addr) }.endpoint();
+        let trusting = || Tls { ca: ca.clone(), ..Tls::default() };
+        for addr in ["localhost:1", "https://localhost:1", "https://[::1]:1"] {
+            assert_eq!(with(addr, trusting()).unwrap().uri().scheme_str(), Some("https"), "{addr}");
+        }
+        assert!(with("localhost:1", Tls { certificate: ca.clone(), key: key.clone(), ..trusting() }).is_ok());
+        let wrong = [
+            ("addr", with("http://localhost:1", trusting())),
+            ("ca", with("localhost:1", Tls { ca: key.clone(), ..Tls::default() })),
+            ("certificate", with("localhost:1", Tls { key, ..trusting() })),
+            ("key", with("localhost:1", Tls { certificate: ca.clone(), ..trusting() })),
+            ("tls", with("localhost:1", Tls { certificate: ca.clone(), key: ca.clone(), ..trusting() })),
+        ];
+        for (field, outcome) in wrong {
+            let error = outcome.err().unwrap();
+            assert!(matches!(error, Error::InvalidOption { name, .. } if name == field), "{field}: {error}");
+        }
+        let missing = with("localhost:1", Tls { ca: Some(dir.path().join("no.pem")), ..Tls::default() });
+        assert!(matches!(missing, Err(Error::Io { .. })));
     }
 
     #[test]

@@ -78,7 +78,12 @@ pub(crate) fn is_passing(error: &Error) -> bool {
     match error {
         Error::Lost(_) | Error::Connect { .. } | Error::TimedOut { .. } => true,
         Error::Refused(refusal) => match refusal.reason {
-            Some(ErrorReason::RequestInFlight | ErrorReason::StreamStalled | ErrorReason::Overloaded) => true,
+            Some(
+                ErrorReason::RequestInFlight
+                | ErrorReason::StreamStalled
+                | ErrorReason::Overloaded
+                | ErrorReason::LimitReached,
+            ) => true,
             _ => refusal.code == Code::Unavailable,
         },
         _ => false,

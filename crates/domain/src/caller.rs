@@ -25,7 +25,17 @@ pub struct User {
     pub subject: String,
 }
 
-/// Roles a token can give.
+/// Who vouches for a user whom an app acts for on its own word.
+pub const DELEGATED_ISSUER: &str = "delegated";
+
+impl User {
+    /// A user whom an app names by its id.
+    pub fn delegated(id: UserId) -> Self {
+        Self { id, issuer: DELEGATED_ISSUER.to_owned(), subject: id.to_string() }
+    }
+}
+
+/// Roles a token or a client certificate can give.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Roles {
     /// Volumes, endpoints, quotas, maintenance; no content.
@@ -34,9 +44,24 @@ pub struct Roles {
     pub is_admin: bool,
     /// The audit trail of the organisation, and nothing else.
     pub is_auditor: bool,
+    /// An app alone may act for users of its organisation.
+    pub is_delegate: bool,
 }
 
-/// Whom a valid token names: a user, an app, or a user through an app.
+impl Roles {
+    /// The roles of these names; others mean nothing here.
+    pub fn of_names<T: AsRef<str>>(names: &[T]) -> Self {
+        let has = |role: &str| names.iter().any(|name| name.as_ref() == role);
+        Self {
+            is_operator: has("operator"),
+            is_admin: has("admin"),
+            is_auditor: has("auditor"),
+            is_delegate: has("delegate"),
+        }
+    }
+}
+
+/// Whom a valid token or client certificate names: a user, an app, or a user through an app.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Principal {
     /// The user, if the token has a subject.
@@ -49,7 +74,9 @@ pub struct Principal {
     pub projects: Vec<String>,
     /// What else it may do.
     pub roles: Roles,
-    /// When the token ends.
+    /// Whether the user is there on the app's word alone: see [`Principal::on_behalf_of`].
+    pub is_delegated: bool,
+    /// When the token or the certificate ends.
     pub expires_at: Timestamp,
 }
 
@@ -58,6 +85,18 @@ impl Principal {
     pub fn scope(&self) -> String {
         let user = self.user.as_ref().map(|u| u.id.to_string()).unwrap_or_default();
         format!("{}/{}/{user}", self.organisation, self.app.as_deref().unwrap_or_default())
+    }
+
+    /// The same app acting for a user of its organisation, with the user's rights and none of its own roles.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::PermissionDenied`] if it is no app alone with the role `delegate`.
+    pub fn on_behalf_of(self, user: UserId) -> Result<Self> {
+        if self.user.is_some() || self.app.is_none() || !self.roles.is_delegate {
+            return Err(Error::PermissionDenied("act for another user"));
+        }
+        Ok(Self { user: Some(User::delegated(user)), roles: Roles::default(), is_delegated: true, ..self })
     }
 
     /// The user's id, if there is a user.
@@ -91,7 +130,7 @@ impl Principal {
 pub struct Caller {
     /// `None`: no token was presented.
     pub principal: Option<Principal>,
-    /// The peer.
+    /// The peer, or the client that a trusted proxy names.
     pub client_ip: Option<IpAddr>,
     /// What the client says it is.
     pub user_agent: Option<String>,
@@ -186,6 +225,7 @@ impl Caller {
             user_agent: self.user_agent.clone(),
             user_id: principal.and_then(Principal::user_id),
             app_id: principal.and_then(|p| p.app.clone()),
+            on_behalf_of: principal.filter(|p| p.is_delegated).and_then(Principal::user_id),
             organisation: principal.map(|p| p.organisation.clone()).unwrap_or_default(),
             session_id: self.session_id.clone(),
             correlation_id: self.correlation_id.clone(),

@@ -1,6 +1,13 @@
 //! What happens to content on its way: hashing, then the codec, then the driver.
 
-use crate::{driver::Batch, file::Sha256Sum};
+mod arrival;
+mod checksum;
+
+pub use arrival::Arrival;
+pub(crate) use arrival::check_message;
+pub(crate) use checksum::Checksum;
+
+use crate::{Error, Result, driver::Batch, error::SHA256, file::Sha256Sum};
 use bytes::Bytes;
 use sha2::{
     Digest as _, Sha256,
@@ -48,6 +55,27 @@ pub struct Stored {
     pub stored_size: u64,
 }
 
+impl Stored {
+    /// Refuses a content that is not what was announced of it: its size, and its SHA-256 as often as it was said.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::SizeMismatch`] and [`Error::ChecksumMismatch`].
+    pub fn check(&self, size: Option<u64>, sha256: [Option<Sha256Sum>; 2]) -> Result<()> {
+        if let Some(declared) = size.filter(|declared| *declared != self.size) {
+            return Err(Error::SizeMismatch { declared, received: self.size });
+        }
+        match sha256.into_iter().flatten().find(|expected| *expected != self.sha256) {
+            None => Ok(()),
+            Some(expected) => Err(Error::ChecksumMismatch {
+                algorithm: SHA256,
+                expected: expected.to_string(),
+                actual: self.sha256.to_string(),
+            }),
+        }
+    }
+}
+
 /// Hashes and encodes the batches of one content, in order. The work happens where a driver asks for the bytes.
 #[derive(Debug, Clone)]
 pub struct Pipeline {
@@ -84,11 +112,26 @@ impl fmt::Debug for SavedState {
     }
 }
 
+/// Bytes of a content, with their CRC-32C where that was found already.
+#[derive(Debug, Clone)]
+pub struct Piece {
+    /// The bytes.
+    pub bytes: Bytes,
+    /// Their CRC-32C; has to be right.
+    pub crc32c: Option<u32>,
+}
+
+impl From<Bytes> for Piece {
+    fn from(bytes: Bytes) -> Self {
+        Self { bytes, crc32c: None }
+    }
+}
+
 #[derive(Debug, Default)]
 struct State {
     size: u64,
     sha256: Sha256,
-    crc32c: u32,
+    crc32c: Checksum,
     stored_size: u64,
 }
 
@@ -99,19 +142,25 @@ impl Pipeline {
     }
 
     /// The next bytes of the content, ready to be handed to a driver.
-    pub fn batch(&self, pieces: Vec<Bytes>) -> Batch {
-        let Self { codec, state } = self.clone();
-        Batch::new(move || {
-            let mut state = state.lock().unwrap_or_else(PoisonError::into_inner);
-            for bytes in &pieces {
-                state.sha256.update(bytes);
-                state.crc32c = crc32c::crc32c_append(state.crc32c, bytes);
-                state.size += bytes.len() as u64;
-            }
-            let encoded = codec.encode(pieces);
-            state.stored_size += encoded.iter().map(|b| b.len() as u64).sum::<u64>();
-            encoded
-        })
+    pub fn batch(&self, pieces: Vec<Piece>) -> Batch {
+        let me = self.clone();
+        Batch::new(move || me.encode(pieces))
+    }
+
+    /// The same on this thread.
+    pub fn encode(&self, pieces: Vec<Piece>) -> Vec<Bytes> {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut plain = Vec::with_capacity(pieces.len());
+        for Piece { bytes, crc32c } in pieces {
+            let length = bytes.len() as u64;
+            state.sha256.update(&bytes);
+            state.crc32c.append(crc32c.unwrap_or_else(|| crc32c::crc32c(&bytes)), length);
+            state.size += length;
+            plain.push(bytes);
+        }
+        let encoded = self.codec.encode(plain);
+        state.stored_size += encoded.iter().map(|b| b.len() as u64).sum::<u64>();
+        encoded
     }
 
     /// A pipeline where another was; `None` if this build cannot read its state.
@@ -127,7 +176,7 @@ impl Pipeline {
         let state = State {
             size: u64::from_le_bytes(size.try_into().ok()?),
             sha256: Sha256::deserialize(sha256).ok()?,
-            crc32c: u32::from_le_bytes(crc32c.try_into().ok()?),
+            crc32c: Checksum::new(u32::from_le_bytes(crc32c.try_into().ok()?)),
             stored_size: u64::from_le_bytes(stored_size.try_into().ok()?),
         };
         Some(Self { codec, state: Arc::new(Mutex::new(state)) })
@@ -139,7 +188,7 @@ impl Pipeline {
         let mut bytes = Vec::with_capacity(SAVED_BYTES);
         bytes.push(FORMAT);
         bytes.extend_from_slice(&state.sha256.serialize());
-        bytes.extend_from_slice(&state.crc32c.to_le_bytes());
+        bytes.extend_from_slice(&state.crc32c.value().to_le_bytes());
         bytes.extend_from_slice(&state.size.to_le_bytes());
         bytes.extend_from_slice(&state.stored_size.to_le_bytes());
         SavedState(bytes)
@@ -151,7 +200,7 @@ impl Pipeline {
         Stored {
             size: state.size,
             sha256: Sha256Sum(state.sha256.clone().finalize().into()),
-            crc32c: state.crc32c,
+            crc32c: state.crc32c.value(),
             codec: self.codec,
             stored_size: state.stored_size,
         }
@@ -169,8 +218,9 @@ mod tests {
             let mut pipeline = Pipeline::new(Codec::Identity);
             let (mut rest, mut out) = (Bytes::from(content.clone()), Vec::new());
             for cut in cuts.into_iter().chain([usize::MAX]) {
-                let piece = rest.split_to(cut.min(rest.len()));
-                out.extend(pipeline.batch(vec![piece]).encode().concat());
+                let bytes = rest.split_to(cut.min(rest.len()));
+                let crc32c = (cut % 2 == 0).then(|| crc32c::crc32c(&bytes));
+                out.extend(pipeline.batch(vec![Piece { bytes, crc32c }]).encode().concat());
                 let saved = pipeline.save();
                 pipeline = Pipeline::restore(Codec::Identity, &saved).unwrap();
                 prop_assert_eq!(pipeline.save(), saved);

@@ -2,12 +2,23 @@
 //!
 //! The contract is in the documentation of [`Driver`] and [`Writer`]; the conformance suite is its proof. Change both together.
 
+mod error;
+
+pub use error::{Error, ErrorKind};
+
 use crate::path::Key;
 use crate::volume::Provider;
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::{future::BoxFuture, stream::BoxStream};
-use std::{fmt, ops::Range, sync::Arc};
+use std::{
+    fmt,
+    ops::Range,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
 
 /// Result of a driver's operation.
 pub type Result<T> = std::result::Result<T, Error>;
@@ -17,6 +28,37 @@ pub type ByteStream = BoxStream<'static, Result<Bytes>>;
 
 /// Largest piece a [`ByteStream`] yields.
 pub const MAX_PIECE_BYTES: usize = 1024 * 1024;
+
+/// How large the next pieces of a [`ByteStream`] may be. Whoever takes them changes it as he gets faster or slower, or memory gets scarce;
+/// a backend that cannot choose keeps to [`MAX_PIECE_BYTES`]. Clones are one value.
+#[derive(Debug, Clone)]
+pub struct PieceSize(Arc<AtomicUsize>);
+
+impl PieceSize {
+    /// Pieces of up to this many bytes, at least 1 and at most [`MAX_PIECE_BYTES`].
+    pub fn new(bytes: usize) -> Self {
+        let size = Self(Arc::default());
+        size.set(bytes);
+        size
+    }
+
+    /// Bytes of the next piece that is asked for, at most.
+    pub fn get(&self) -> usize {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    /// Changes it for pieces that were not asked for yet.
+    pub fn set(&self, bytes: usize) {
+        self.0.store(bytes.clamp(1, MAX_PIECE_BYTES), Ordering::Relaxed);
+    }
+}
+
+impl Default for PieceSize {
+    /// Pieces of 256 KiB.
+    fn default() -> Self {
+        Self::new(256 * 1024)
+    }
+}
 
 /// Stores objects under keys. Shared by all streams of a volume.
 ///
@@ -44,6 +86,23 @@ pub trait Driver: Send + Sync + fmt::Debug {
         options: WriteOptions,
     ) -> Result<Box<dyn Writer>>;
 
+    /// Writes an object whose bytes are all here and publishes it at `key`: [`Driver::begin`], [`Writer::write`] and [`Writer::finish`] in
+    /// one, with as few waits as the backend allows. Answers its size as the backend has it.
+    ///
+    /// # Behaviour
+    /// That of the three. What fails leaves at most a staged object that [`Driver::sweep`] removes.
+    async fn store(&self, upload: crate::id::UploadId, key: &Key, content: Vec<Bytes>) -> Result<u64> {
+        let declared_size = Some(content.iter().map(|piece| piece.len() as u64).sum());
+        let mut writer =
+            self.begin(upload, key, WriteOptions { declared_size, ..WriteOptions::default() }).await?;
+        if let Err(error) = writer.write(content.into()).await {
+            // The failure that is told is the first.
+            let _ = writer.abort().await;
+            return Err(error);
+        }
+        writer.finish().await
+    }
+
     /// Goes on with a resumable object of which a [checkpoint](Writer::checkpoint) made `size` bytes durable, or with what
     /// [`Driver::begin`] left where `size` is 0. Whatever was written after them is cut off.
     ///
@@ -64,11 +123,12 @@ pub trait Driver: Send + Sync + fmt::Debug {
         options: WriteOptions,
     ) -> Result<Box<dyn Writer>>;
 
-    /// Reads `range` of the object at `key`. The stream ends early if the object is shorter; the caller compares lengths.
+    /// Reads `range` of the object at `key` in pieces of up to `size`. The stream ends early if the object is shorter; the caller compares
+    /// lengths.
     ///
     /// # Errors
     /// [`ErrorKind::NotFound`] before the first piece if there is no object.
-    async fn read(&self, key: &Key, range: Range<u64>) -> Result<ByteStream>;
+    async fn read(&self, key: &Key, range: Range<u64>, size: PieceSize) -> Result<ByteStream>;
 
     /// Size and age of the object at `key`, or `None`.
     async fn stat(&self, key: &Key) -> Result<Option<Stat>>;
@@ -83,6 +143,28 @@ pub trait Driver: Send + Sync + fmt::Debug {
 
     /// Writes a small object at `key` at once, replacing what is there: markers and checks. At most 64 KiB.
     async fn put(&self, key: &Key, content: Bytes) -> Result<()>;
+
+    /// Lets the object at `key` be found at `path` too, durably, by programs that know nothing of the service: whole or not at all, in place of
+    /// what is there if that is the object at one of the keys `before`. Had twice, it is as had once. Both stay readable when the other is
+    /// deleted or replaced.
+    ///
+    /// Requires the capability `copy`.
+    ///
+    /// # Errors
+    /// [`ErrorKind::AlreadyExists`] if anything else is there, or in the way: it is left as it is. [`ErrorKind::NotFound`] if there is no object
+    /// at `key`.
+    async fn link(&self, key: &Key, path: &Key, before: &[Key]) -> Result<()> {
+        let _ = (key, before);
+        Err(unsupported("link", path))
+    }
+
+    /// Removes what is found at `path`, durably, if that is the object at one of `keys`. Anything else is left as it is, which is a success.
+    ///
+    /// Requires the capability `copy`.
+    async fn unlink(&self, path: &Key, keys: &[Key]) -> Result<()> {
+        let _ = keys;
+        Err(unsupported("unlink", path))
+    }
 
     /// Removes what an upload that is over has left staged.
     async fn sweep(&self, upload: crate::id::UploadId) -> Result<()>;
@@ -112,8 +194,22 @@ pub trait Writer: Send {
     /// [`ErrorKind::AlreadyExists`] if there is an object at the key: keys are never reused, so it is not ours.
     async fn finish(self: Box<Self>) -> Result<u64>;
 
+    /// [`Writer::finish`] at another key than [`Driver::begin`] named: what is chosen by the content is known at its end.
+    ///
+    /// # Behaviour
+    /// That of `finish`. A resumable object is afterwards [resumed](Driver::resume) under this key.
+    ///
+    /// Requires the capability `rename`.
+    async fn finish_at(self: Box<Self>, key: &Key) -> Result<u64> {
+        Err(unsupported("finish", key))
+    }
+
     /// Removes what was staged.
     async fn abort(self: Box<Self>) -> Result<()>;
+}
+
+fn unsupported(operation: &'static str, key: &Key) -> Error {
+    Error { kind: ErrorKind::Unsupported, operation, key: Some(key.to_string()), source: None }
 }
 
 /// The next bytes of an object, made when they are wanted: what must see them on their way (hashing, the codec) runs inside
@@ -168,9 +264,9 @@ pub struct Capabilities {
     pub range_read: bool,
     /// Objects can be listed in the order of their keys.
     pub list: bool,
-    /// Objects can be copied without moving their bytes through the service.
+    /// Objects can be copied without moving their bytes through the service, and so be found at a path as well ([`Driver::link`]).
     pub copy: bool,
-    /// Objects can be renamed.
+    /// What is staged can be published at another key than it was begun for.
     pub rename: bool,
 }
 
@@ -190,67 +286,6 @@ pub struct Listed {
     pub key: Key,
     /// Its size and age.
     pub stat: Stat,
-}
-
-/// A failed operation on a backend: what kind it is decides what follows.
-#[derive(Debug, thiserror::Error)]
-#[error("{operation} failed: {kind}")]
-pub struct Error {
-    /// What it means.
-    pub kind: ErrorKind,
-    /// The operation: `read`, `write`, …
-    pub operation: &'static str,
-    /// The key, for the log.
-    pub key: Option<String>,
-    /// The backend's own words, for the log only.
-    #[source]
-    pub source: Option<Arc<dyn std::error::Error + Send + Sync>>,
-}
-
-/// What a backend's failure means.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum ErrorKind {
-    /// No object at the key.
-    NotFound,
-    /// An object is at the key already.
-    AlreadyExists,
-    /// No space left.
-    Full,
-    /// The backend refuses our rights.
-    Denied,
-    /// No answer in time.
-    Timeout,
-    /// The backend cannot be reached or says that it is busy.
-    Unavailable,
-    /// This node does not see the volume's disk: its marker is missing or names another volume.
-    NotOnThisNode,
-    /// The backend cannot do this.
-    Unsupported,
-    /// Anything else.
-    Other,
-}
-
-impl ErrorKind {
-    /// The same operation may succeed if tried again.
-    pub fn is_retryable(self) -> bool {
-        matches!(self, Self::Timeout | Self::Unavailable)
-    }
-}
-
-impl fmt::Display for ErrorKind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::NotFound => "no object at the key",
-            Self::AlreadyExists => "an object is at the key",
-            Self::Full => "no space left",
-            Self::Denied => "access denied",
-            Self::Timeout => "no answer in time",
-            Self::Unavailable => "backend unavailable",
-            Self::NotOnThisNode => "volume marker missing or foreign",
-            Self::Unsupported => "unsupported",
-            Self::Other => "unexpected failure",
-        })
-    }
 }
 
 /// Opens the driver of a volume. Implemented where drivers are wired together.

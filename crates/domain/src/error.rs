@@ -96,6 +96,14 @@ pub enum Error {
     /// Too much work: retry later.
     #[error("the service is busy")]
     Overloaded,
+    /// The caller has as much in progress as it may: retry when some of it has ended.
+    #[error("the caller has {limit} {of} already, and may not have more at once")]
+    LimitReached {
+        /// What there is too much of.
+        of: Limited,
+        /// Most that a caller may have.
+        limit: usize,
+    },
     /// The peer sent or took nothing for too long.
     #[error("the stream made no progress for {seconds} seconds")]
     Stalled {
@@ -154,6 +162,23 @@ pub enum Unauthenticated {
     /// The token has expired.
     #[error("the token has expired")]
     Expired,
+    /// The client's certificate names nobody who is known, or may not present this token.
+    #[error("the client certificate names nobody who is known here, or may not present this token")]
+    Certificate,
+}
+
+/// What one caller may have only so much of at once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Limited {
+    /// Requests and streams in progress.
+    #[error("requests in progress")]
+    Requests,
+    /// Streams that upload.
+    #[error("uploads in progress")]
+    Uploads,
+    /// Uploads that were started and have not ended, whether or not a stream writes them.
+    #[error("open uploads")]
+    OpenUploads,
 }
 
 /// What was looked for.
@@ -203,6 +228,9 @@ pub enum Taken {
     /// Another live file has the path.
     #[error("another file has this path")]
     Path,
+    /// On the backend something else is at the path, or in its way: of another program, or a file where a folder would be.
+    #[error("something else is at this path of the volume, or in its way")]
+    Place,
     /// Another file of the organisation has the `file_id`.
     #[error("another file has this file_id")]
     FileName,
@@ -272,6 +300,9 @@ pub enum Unavailable {
     /// This node is going down.
     #[error("the node is shutting down")]
     ShuttingDown,
+    /// The issuer of tokens, whose keys are not known or too old.
+    #[error("the issuer's keys are not available, so that the token cannot be verified")]
+    IssuerKeys,
 }
 
 impl Error {
@@ -310,6 +341,7 @@ impl Error {
             | Self::State(_)
             | Self::VolumeFull
             | Self::Overloaded
+            | Self::LimitReached { .. }
             | Self::Stalled { .. }
             | Self::DeadlineExceeded
             | Self::ClientLeft
@@ -333,9 +365,11 @@ impl Error {
             Self::Unauthenticated(Unauthenticated::Missing) => "TOKEN_MISSING",
             Self::Unauthenticated(Unauthenticated::Invalid) => "TOKEN_INVALID",
             Self::Unauthenticated(Unauthenticated::Expired) => "TOKEN_EXPIRED",
+            Self::Unauthenticated(Unauthenticated::Certificate) => "CERTIFICATE_INVALID",
             Self::NotFound(_) => "NOT_FOUND",
             Self::PermissionDenied(_) => "PERMISSION_DENIED",
             Self::AlreadyExists(Taken::Path) => "PATH_TAKEN",
+            Self::AlreadyExists(Taken::Place) => "PATH_OCCUPIED",
             Self::AlreadyExists(Taken::FileName | Taken::VolumeName | Taken::LocalPath) => "NAME_TAKEN",
             Self::Conflict(Conflict::Etag) => "ETAG_MISMATCH",
             Self::Conflict(Conflict::InFlight) => "REQUEST_IN_FLIGHT",
@@ -351,6 +385,7 @@ impl Error {
             Self::FileTooLarge { .. } => "FILE_TOO_LARGE",
             Self::VolumeFull => "VOLUME_FULL",
             Self::Overloaded => "OVERLOADED",
+            Self::LimitReached { .. } => "LIMIT_REACHED",
             Self::Stalled { .. } => "STREAM_STALLED",
             Self::DeadlineExceeded => "DEADLINE_EXCEEDED",
             Self::ClientLeft => "CLIENT_LEFT",
@@ -358,6 +393,7 @@ impl Error {
             Self::Unavailable(Unavailable::Backend) => "BACKEND_UNAVAILABLE",
             Self::Unavailable(Unavailable::NotOnThisNode) => "VOLUME_NOT_ON_THIS_NODE",
             Self::Unavailable(Unavailable::ShuttingDown) => "SHUTTING_DOWN",
+            Self::Unavailable(Unavailable::IssuerKeys) => "ISSUER_KEYS_UNAVAILABLE",
             Self::Corrupted(_) => "CONTENT_CORRUPTED",
             Self::Unsupported(_) => "UNSUPPORTED",
             Self::Internal { .. } => "INTERNAL",

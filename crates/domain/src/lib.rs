@@ -1,14 +1,17 @@
 #![doc = include_str!("../README.md")]
 
+pub mod budget;
 pub mod caller;
 pub mod content;
 #[macro_use]
 mod crash;
 pub mod driver;
+pub mod egress;
 pub mod error;
 pub mod file;
 pub mod id;
 pub mod name;
+pub mod network;
 pub mod operation;
 pub mod page;
 pub mod path;

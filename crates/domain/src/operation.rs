@@ -116,6 +116,8 @@ pub struct Operation {
     pub user_id: Option<UserId>,
     /// Through which app.
     pub app_id: Option<String>,
+    /// The user, if he has not asked himself: the app acted for him on its own word.
+    pub on_behalf_of: Option<UserId>,
     /// Tenant.
     pub organisation: String,
     /// The caller's session.
@@ -159,6 +161,7 @@ impl Operation {
             user_agent: None,
             user_id: None,
             app_id: None,
+            on_behalf_of: None,
             organisation: String::new(),
             session_id: None,
             correlation_id: None,

@@ -1,5 +1,9 @@
 //! Logical paths of files and keys of objects. Neither can be built invalid.
 
+mod key;
+
+pub use key::{Key, MAX_KEY_BYTES, STAGING, VERSIONS};
+
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use unicode_normalization::UnicodeNormalization as _;
@@ -10,12 +14,8 @@ pub const MAX_PATH_BYTES: usize = 2_048;
 pub const MAX_SEGMENT_BYTES: usize = 255;
 /// Most segments of a path.
 pub const MAX_SEGMENTS: usize = 100;
-/// Most bytes of a key, which is what S3 allows.
-pub const MAX_KEY_BYTES: usize = 1_024;
 /// The folder in every volume that is the service's own.
 pub const RESERVED: &str = ".coffer";
-/// What the keys of staged bytes begin with; the id of their upload follows.
-pub const STAGING: &str = ".coffer/staging/";
 
 /// How a volume reads its paths.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -36,6 +36,20 @@ impl PathRules {
     /// The segments of `path` under these rules.
     pub fn segments<'a>(&self, path: &'a str) -> Vec<&'a str> {
         if self.is_hierarchical { path.split(self.delimiter.as_str()).collect() } else { vec![path] }
+    }
+
+    /// Where other programs find what is at a path, in NFC: its segments joined by slashes.
+    pub fn key(&self, nfc: &str) -> Result<Key, BadPath> {
+        Key::parse(self.segments(nfc).join("/"))
+    }
+
+    /// The path in NFC that has this key, if one has.
+    pub fn path(&self, key: &Key) -> String {
+        if self.is_hierarchical {
+            key.as_str().replace('/', &self.delimiter)
+        } else {
+            key.as_str().to_owned()
+        }
     }
 }
 
@@ -179,94 +193,6 @@ pub enum BadPath {
     DeviceName,
 }
 
-/// The name of an object inside a volume's backend: segments joined by `/`.
-///
-/// Invariants: 1 to 1,024 bytes; no empty, `.` or `..` segment, no backslash, no control character.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
-pub struct Key(String);
-
-impl Key {
-    /// Checks `text`.
-    pub fn parse(text: impl Into<String>) -> Result<Self, BadPath> {
-        let text = text.into();
-        if text.is_empty() {
-            return Err(BadPath::Empty);
-        }
-        if text.len() > MAX_KEY_BYTES {
-            return Err(BadPath::TooLong);
-        }
-        for segment in text.split('/') {
-            match segment {
-                "" => return Err(BadPath::EmptySegment),
-                "." | ".." => return Err(BadPath::DotSegment),
-                s if s.contains('\\') => return Err(BadPath::Separator),
-                s if s.chars().any(char::is_control) => return Err(BadPath::Character),
-                _ => {}
-            }
-        }
-        Ok(Self(text))
-    }
-
-    /// The key of a version under the strategy `uuid`: `{xx}/{yy}/{id}`, fanned out by the id's last bytes, because its first
-    /// are the clock and would put a day's files into one folder.
-    pub fn of_version(id: crate::id::VersionId) -> Self {
-        let text = id.to_string();
-        let tail = &text[32..];
-        Self(format!("{}/{}/{text}", &tail[..2], &tail[2..]))
-    }
-
-    /// Whether the key has the form that [`Key::of_version`] makes: only such objects are ever swept.
-    pub fn is_of_version(&self) -> bool {
-        self.0
-            .rsplit('/')
-            .next()
-            .and_then(|id| id.parse().ok())
-            .is_some_and(|id| Self::of_version(id) == *self)
-    }
-
-    /// The marker that says whose volume this is.
-    pub fn marker() -> Self {
-        Self(format!("{RESERVED}/volume.json"))
-    }
-
-    /// Where a check of the volume writes.
-    pub fn check(id: uuid::Uuid) -> Self {
-        Self(format!("{RESERVED}/check/{id}"))
-    }
-
-    /// The key as text.
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
-impl TryFrom<String> for Key {
-    type Error = BadPath;
-
-    fn try_from(text: String) -> Result<Self, BadPath> {
-        Self::parse(text)
-    }
-}
-
-impl From<Key> for String {
-    fn from(key: Key) -> Self {
-        key.0
-    }
-}
-
-impl fmt::Display for Key {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl fmt::Debug for Key {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Key({})", self.0)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -331,11 +257,19 @@ mod tests {
     }
 
     #[test]
-    fn keys_of_versions_know_their_form() {
-        let key = Key::of_version(crate::id::VersionId::new());
-        assert!(key.is_of_version());
-        assert!(!Key::parse("ab/cd/other").unwrap().is_of_version());
-        assert!(!Key::parse(format!("zz/{key}")).unwrap().is_of_version());
+    fn paths_and_what_other_programs_find_them_at() {
+        let colons = PathRules { is_hierarchical: true, delimiter: "::".into() };
+        let flat = PathRules { is_hierarchical: false, delimiter: "/".into() };
+        for (rules, path, key) in [
+            (&PathRules::default(), "a/b.txt", "a/b.txt"),
+            (&colons, "a::b:c", "a/b:c"),
+            (&flat, "a::b", "a::b"),
+        ] {
+            let found = rules.key(path).unwrap();
+            assert_eq!(found.as_str(), key);
+            assert_eq!(rules.path(&found), path);
+        }
+        assert_eq!(PathRules::default().key(&["abcdefgh"; 120].join("/")), Err(BadPath::TooLong));
     }
 
     proptest! {

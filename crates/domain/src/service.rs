@@ -4,8 +4,10 @@
 //! recorded here, in a task of its own, because a handler may be dropped at any time.
 
 mod audit;
+mod delegation;
 mod drivers;
 mod files;
+mod links;
 mod quotas;
 mod reads;
 mod reconcile;
@@ -17,11 +19,12 @@ pub use files::Seen;
 pub use quotas::QuotaQuery;
 pub use reads::{Piece, ReadSpec, Reading};
 pub use reconcile::{Difference, DifferenceKind, Report, Scan, VolumeReport};
-pub use uploads::{UploadSpec, Writing};
+pub use uploads::{MAX_WHOLE_BYTES, UploadSpec, Whole, Writing};
 pub use volumes::{Check, CheckStep};
 
 use crate::{
     Error, Result,
+    budget::Budget,
     caller::Caller,
     driver,
     error::{Unauthenticated, Unavailable},
@@ -61,6 +64,10 @@ pub struct Settings {
     pub orphan_grace: Duration,
     /// How long a node is believed to live after its last sign.
     pub lease: Duration,
+    /// Most resumable uploads that a principal may have open at once.
+    pub open_uploads: usize,
+    /// Memory that transfers may take; connections take theirs of the same.
+    pub budget: Budget,
 }
 
 impl Default for Settings {
@@ -71,6 +78,8 @@ impl Default for Settings {
             stall_timeout: Duration::from_secs(30),
             orphan_grace: Duration::from_secs(24 * 3_600),
             lease: Duration::from_secs(15),
+            open_uploads: 10_000,
+            budget: Budget::default(),
         }
     }
 }
@@ -181,6 +190,11 @@ impl Coffer {
     ) -> Result<T> {
         let task = self.0.tasks.spawn(work.in_current_span());
         task.await.map_err(|e| Error::internal("finish a task", e))
+    }
+
+    /// Runs `work` as part of a task that its caller cannot end: [`Coffer::drain`] waits for it.
+    pub async fn tracked<T>(&self, work: impl Future<Output = T>) -> T {
+        self.0.tasks.track_future(work).await
     }
 
     /// Runs a use case: records it as failed if it fails. `work` completes the operation with what it learns and hands it to the store

@@ -8,18 +8,23 @@
 //! named constraint or condition that failed; [`Unavailable::Metadata`](crate::error::Unavailable) means the database cannot be reached, and
 //! that nothing was done, or that it cannot be known what was: commits are then settled by asking for the operation's id.
 
+mod commit;
+mod due;
+mod lookup;
+
+pub use commit::{Commit, Intent, NewFile, Target};
+pub use due::{DeadUpload, Link, ObjectRow, Reclaim};
+pub use lookup::{Lookup, Scope};
+
 use crate::{
     Result,
     caller::User,
-    content::Stored,
-    file::{Changes, Content, File, Filter, Payer},
-    id::{
-        ClusterId, FileId, LocalPathId, NodeId, ObjectId, OperationId, UploadId, UserId, VersionId, VolumeId,
-    },
+    file::{Changes, Content, File, Filter},
+    id::{ClusterId, FileId, LocalPathId, NodeId, ObjectId, OperationId, UploadId, UserId, VolumeId},
     operation::{self, Operation},
     page::{Page, PageRequest},
     path::{Key, StoragePath},
-    quota::{self, Drift, Hold, Limits, Quota, QuotaKey},
+    quota::{self, Drift, Limits, Quota, QuotaKey},
     request::{Answered, Request},
     time::Timestamp,
     upload::{self, Checkpoint, Held, Upload},
@@ -35,6 +40,9 @@ pub trait Store: Send + Sync + 'static {
 
     /// Which metadata database this is; volume markers name it.
     async fn cluster(&self) -> Result<ClusterId>;
+
+    /// The organisation a user was first seen in; `None`: never seen.
+    async fn organisation_of(&self, user: UserId) -> Result<Option<String>>;
 
     /// Answers within the deadline of a probe, or `Unavailable`.
     async fn ping(&self) -> Result<()>;
@@ -207,14 +215,15 @@ pub trait Store: Send + Sync + 'static {
     /// others are not held any more.
     async fn checkpoint_uploads(&self, checkpoints: &[Checkpoint]) -> Result<HashSet<UploadId>>;
 
-    /// Records that all bytes are there: from now on the upload is this node's to make a file of. `Conflict(Fenced)` if it is not held any more.
-    async fn finish_upload(&self, held: Held) -> Result<()>;
+    /// Records that all bytes are there: from now on the upload is this node's to make a file of. With the `key` they will have, if that was
+    /// not known before: then it is durable, because nothing else would find them there. `Conflict(Fenced)` if it is not held any more.
+    async fn finish_upload(&self, held: Held, key: Option<&Key>) -> Result<()>;
 
     /// Lets an upload that could not be made a file take bytes again. `false`: it is not held any more.
     async fn reopen_upload(&self, held: Held) -> Result<bool>;
 
     /// Everything a finished upload changes, at once: file, version, object, quotas (what is held is settled, what goes beyond has to fit),
-    /// reclaims of what it replaces, operation, event, answer, and the end of the intent.
+    /// reclaims of what it replaces, or of its own object where an equal one is shared, operation, event, answer, and the end of the intent.
     ///
     /// # Errors
     /// `Conflict(Fenced)` if the intent is no longer held; `QuotaExceeded` with every exhausted dimension; `AlreadyExists` if path or name
@@ -244,7 +253,8 @@ pub trait Store: Send + Sync + 'static {
     /// Records a read before its first byte leaves, and counts the access. `NotFound` if the file was deleted meanwhile.
     async fn begin_read(&self, file: FileId, operation: &Operation) -> Result<()>;
 
-    /// Marks every file whose current content is in `object` as corrupted. Answers how many were not marked before.
+    /// Marks every file whose current content is in `object` as corrupted, and lets no other content share it from now on. Answers how many
+    /// were not marked before.
     async fn mark_corrupted(&self, object: ObjectId, operation: &Operation) -> Result<u64>;
 
     // Audit.
@@ -309,7 +319,7 @@ pub trait Store: Send + Sync + 'static {
     /// Of these, the uploads that have not ended.
     async fn live_uploads(&self, ids: &[UploadId]) -> Result<HashSet<UploadId>>;
 
-    /// Bytes to remove that are due, oldest first.
+    /// Bytes to remove that are due, oldest first. Not those that are still found at a path.
     async fn due_reclaims(&self, limit: usize) -> Result<Vec<Reclaim>>;
 
     /// The bytes of these objects are gone: their rows go too.
@@ -324,6 +334,27 @@ pub trait Store: Send + Sync + 'static {
     /// Live objects of a volume by key.
     async fn objects(&self, volume: VolumeId, after: Option<&Key>, limit: usize) -> Result<Vec<ObjectRow>>;
 
+    // What is found at paths, on volumes with the strategy `none`. Commits and changes of a file's path, and of whether it is live, make it due
+    // that what is found there is set right.
+
+    /// The tenant at one of whose paths of the volume something is or will be found.
+    async fn link_owner(&self, volume: VolumeId, nfc: &str) -> Result<Option<String>>;
+
+    /// What is to be found at a path, recorded before anything is changed there; `None` if nothing is due. What was begun and not ended comes first.
+    async fn begin_link(&self, volume: VolumeId, nfc: &str) -> Result<Option<Link>>;
+
+    /// What was begun is done. `false`: it is not, because another did it or something else meanwhile.
+    async fn linked(&self, link: &Link) -> Result<bool>;
+
+    /// What was begun could not be done: it is due again after a pause that grows with the attempts.
+    async fn link_failed(&self, link: &Link, problem: &str) -> Result<()>;
+
+    /// Paths in NFC that are due, those that wait longest first.
+    async fn due_links(&self, limit: usize) -> Result<Vec<(VolumeId, String)>>;
+
+    /// Of these paths of a volume, in NFC, those at which something of ours is or will be found.
+    async fn known_links(&self, volume: VolumeId, paths: &[String]) -> Result<HashSet<String>>;
+
     /// Files in the trash whose volume's retention has passed, oldest first.
     async fn expired_trash(&self, limit: usize) -> Result<Vec<FileId>>;
 }
@@ -335,188 +366,4 @@ pub struct NodeStart {
     pub node: NodeId,
     /// Number of the start.
     pub epoch: i64,
-}
-
-/// A file as it can be looked up.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Lookup {
-    /// By id, in any organisation: rights are checked on what is found.
-    Id(FileId),
-    /// By its organisation's name for it.
-    Name {
-        /// Tenant.
-        organisation: String,
-        /// `file_id`.
-        name: String,
-    },
-    /// By place.
-    Path {
-        /// Tenant.
-        organisation: String,
-        /// Volume.
-        volume: VolumeRef,
-        /// Path in NFC.
-        nfc: String,
-    },
-}
-
-/// Whose files a list may show.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Scope {
-    /// All of an organisation.
-    Organisation(String),
-    /// A user's own.
-    User {
-        /// Tenant.
-        organisation: String,
-        /// Owner.
-        user: UserId,
-    },
-    /// An app's own.
-    App {
-        /// Tenant.
-        organisation: String,
-        /// Owner.
-        app: String,
-    },
-}
-
-/// An upload that has begun.
-#[derive(Debug, Clone)]
-pub struct Intent {
-    /// Identity.
-    pub id: UploadId,
-    /// Where the bytes go.
-    pub volume: VolumeId,
-    /// The key they will have: recorded before the first byte, so that none is ever without a row.
-    pub key: Key,
-    /// The version they will be.
-    pub version: VersionId,
-    /// An existing file that gets a version.
-    pub file: Option<FileId>,
-    /// Whom they are charged to.
-    pub payer: Payer,
-    /// What is held of the payer's quotas from the start.
-    pub hold: Hold,
-    /// Size of the content as far as it is known, for limits on single files.
-    pub file_bytes: u64,
-    /// Bytes that its commit gives back.
-    pub replaced_bytes: u64,
-    /// The caller's scope of request ids.
-    pub scope: String,
-    /// The request; without one the upload ends with its stream.
-    pub request: Option<Request>,
-    /// What the caller asked for, for whoever goes on with it.
-    pub spec: serde_json::Value,
-    /// Bytes the caller declared.
-    pub declared_size: Option<u64>,
-    /// The node's start that works on it.
-    pub start: NodeStart,
-    /// When it expires.
-    pub expires_at: Timestamp,
-}
-
-/// A finished upload.
-#[derive(Debug, Clone)]
-pub struct Commit {
-    /// Its intent.
-    pub held: Held,
-    /// New file, or new version of one.
-    pub target: Target,
-    /// The version.
-    pub version: VersionId,
-    /// The object, published under its key.
-    pub object: ObjectId,
-    /// Volume of the object.
-    pub volume: VolumeId,
-    /// Key of the object.
-    pub key: Key,
-    /// What was stored.
-    pub stored: Stored,
-    /// Whether the content it replaces stays as an earlier version; else it is given up.
-    pub keeps_versions: bool,
-    /// Why this version was made.
-    pub change_description: String,
-    /// Who made it.
-    pub by: Option<User>,
-    /// The audit record; `file_id` is filled in by the store for a version of an existing file.
-    pub operation: Operation,
-    /// The request, if it is protected.
-    pub request: Option<Request>,
-    /// When.
-    pub at: Timestamp,
-}
-
-/// What an upload becomes.
-#[derive(Debug, Clone)]
-pub enum Target {
-    /// A new file; its content fields are filled in by the store from the commit.
-    New(Box<NewFile>),
-    /// A new version of a live file, with the description changed as the upload asks.
-    Version {
-        /// The file.
-        file: FileId,
-        /// The revision it must have.
-        if_revision: Option<u64>,
-        /// What the upload changes of the description.
-        changes: Changes,
-    },
-}
-
-/// A file that is not stored yet.
-#[derive(Debug, Clone)]
-pub struct NewFile {
-    /// Identity.
-    pub id: FileId,
-    /// The caller's name or the default one.
-    pub file_id: String,
-    /// Whose it is.
-    pub owner: crate::file::Owner,
-    /// Tenant.
-    pub organisation: String,
-    /// Project.
-    pub project: Option<String>,
-    /// Place.
-    pub path: StoragePath,
-    /// Description.
-    pub description: crate::file::Description,
-    /// Visibility.
-    pub is_public: bool,
-    /// Kind of backend.
-    pub provider: crate::volume::Provider,
-}
-
-/// An upload that ended without a file and whose bytes may still be there.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct DeadUpload {
-    /// The upload.
-    pub id: UploadId,
-    /// Its volume.
-    pub volume: VolumeId,
-    /// The key its bytes may be at.
-    pub key: Key,
-}
-
-/// Bytes that nobody names any more.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Reclaim {
-    /// The object.
-    pub object: ObjectId,
-    /// Its volume.
-    pub volume: VolumeId,
-    /// Its key.
-    pub key: Key,
-}
-
-/// A live object, for comparing rows with a volume.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ObjectRow {
-    /// The object.
-    pub id: ObjectId,
-    /// Its key.
-    pub key: Key,
-    /// Bytes on the backend.
-    pub stored_size: u64,
-    /// When it was committed.
-    pub created_at: Timestamp,
 }

@@ -138,15 +138,21 @@ impl FromStr for Provider {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Strategy {
+    /// [`crate::path::Key::apart`], and the current content of a file is also found at the file's path.
+    None,
     /// [`crate::path::Key::of_version`]: never reused.
     Uuid,
+    /// [`crate::path::Key::of_content`]: equal contents of the volume share one object.
+    Hash,
 }
 
 impl Strategy {
     /// The document's `auto_path_strategy`.
     pub fn as_str(self) -> &'static str {
         match self {
+            Self::None => "none",
             Self::Uuid => "uuid",
+            Self::Hash => "hash",
         }
     }
 }
@@ -156,7 +162,9 @@ impl FromStr for Strategy {
 
     fn from_str(text: &str) -> Result<Self, UnknownValue> {
         match text {
+            "none" => Ok(Self::None),
             "uuid" => Ok(Self::Uuid),
+            "hash" => Ok(Self::Hash),
             _ => Err(UnknownValue),
         }
     }

@@ -6,10 +6,12 @@ mod content;
 mod directories;
 mod error;
 mod jobs;
+mod links;
 mod listing;
 mod names;
 mod reader;
 mod staged;
+mod syncs;
 mod writeback;
 mod writer;
 
@@ -19,7 +21,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use client::{Root, describe};
 use coffer_domain::{
-    driver::{self, ByteStream, Capabilities, Driver, Listed, Result, Stat, WriteOptions},
+    driver::{self, ByteStream, Capabilities, Driver, Listed, PieceSize, Result, Stat, WriteOptions},
     id::UploadId,
     path::Key,
     volume::Provider,
@@ -29,12 +31,12 @@ use jobs::Jobs;
 use rustix::io::Errno;
 use staged::Staged;
 use std::{ops::Range, sync::Arc};
-use writer::Writer;
+use writer::{Waiting, Writer};
 
 /// A directory of the host. Has to be used within a tokio runtime.
 ///
 /// Directories are made where a key needs them and never removed, so that no upload loses its directory to a delete. Under keys made by
-/// [`Key::of_version`] that is at most 65,792 of them.
+/// [`Key::of_version`] that is one for each 65 seconds in which something was uploaded.
 #[derive(Debug)]
 pub struct Local {
     root: Arc<Root>,
@@ -88,8 +90,8 @@ impl Driver for Local {
             resume: true,
             range_read: true,
             list: true,
-            copy: false,
-            rename: false,
+            copy: true,
+            rename: true,
         }
     }
 
@@ -111,6 +113,13 @@ impl Driver for Local {
         Ok(Box::new(Writer::new(self.jobs.clone(), key.clone(), staged)))
     }
 
+    async fn store(&self, upload: UploadId, key: &Key, content: Vec<Bytes>) -> Result<u64> {
+        let (staging, target) = (self.staging, self.root.location(key));
+        let (_waiting, wanted) = Waiting::new();
+        let store = move |root: &Arc<Root>| Staged::store(root, staging, upload, target, &content, &wanted);
+        self.run("store", Some(key), store).await
+    }
+
     async fn resume(
         &self,
         upload: UploadId,
@@ -125,8 +134,8 @@ impl Driver for Local {
         Ok(Box::new(Writer::new(self.jobs.clone(), key.clone(), staged)))
     }
 
-    async fn read(&self, key: &Key, range: Range<u64>) -> Result<ByteStream> {
-        reader::read(Arc::clone(&self.root), self.jobs.clone(), key.clone(), range).await
+    async fn read(&self, key: &Key, range: Range<u64>, size: PieceSize) -> Result<ByteStream> {
+        reader::read(Arc::clone(&self.root), self.jobs.clone(), key.clone(), range, size).await
     }
 
     async fn stat(&self, key: &Key) -> Result<Option<Stat>> {
@@ -152,6 +161,18 @@ impl Driver for Local {
     async fn put(&self, key: &Key, content: Bytes) -> Result<()> {
         let at = self.root.location(key);
         self.run("put", Some(key), move |root| names::put(root, &at, &content)).await
+    }
+
+    async fn link(&self, key: &Key, path: &Key, before: &[Key]) -> Result<()> {
+        let (from, at) = (self.root.location(key), self.root.location(path));
+        let before: Vec<_> = before.iter().map(|key| self.root.location(key)).collect();
+        self.run("link", Some(path), move |root| links::link(root, &from, &at, &before)).await
+    }
+
+    async fn unlink(&self, path: &Key, keys: &[Key]) -> Result<()> {
+        let at = self.root.location(path);
+        let of: Vec<_> = keys.iter().map(|key| self.root.location(key)).collect();
+        self.run("unlink", Some(path), move |root| links::unlink(root, &at, &of)).await
     }
 
     async fn sweep(&self, upload: UploadId) -> Result<()> {

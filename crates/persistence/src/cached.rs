@@ -1,4 +1,4 @@
-//! Prepared once per connection, although diesel would not.
+//! Prepared once per connection, although diesel would not; rows as columns.
 
 use diesel::QueryResult;
 use diesel::pg::Pg;
@@ -33,4 +33,9 @@ impl<Q> QueryId for Cached<Q> {
 
 impl<Q: Query> Query for Cached<Q> {
     type SqlType = Q::SqlType;
+}
+
+/// A column of rows that are written or asked for by one statement: `unnest` makes rows of columns again.
+pub(crate) fn column<'r, R, T>(rows: &'r [R], of: impl FnMut(&'r R) -> T) -> Vec<T> {
+    rows.iter().map(of).collect()
 }

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use deadpool::Runtime;
-use deadpool::managed::{Object, PoolError, TimeoutType};
+use deadpool::managed::{Object, PoolError, QueueMode, TimeoutType};
 use diesel_async::AsyncPgConnection;
 use diesel_async::pooled_connection::{
     self, AsyncDieselConnectionManager, ManagerConfig, RecyclingMethod, deadpool::Pool,
@@ -70,6 +70,8 @@ impl Database {
         });
         let pool = Pool::builder(AsyncDieselConnectionManager::new_with_config("", config))
             .max_size(size)
+            // What was in use last has its statements prepared.
+            .queue_mode(QueueMode::Lifo)
             .runtime(Runtime::Tokio1)
             .wait_timeout(Some(wait))
             .build()
@@ -142,6 +144,12 @@ impl Database {
     /// Connections in use are closed when they come back.
     pub fn close(&self) {
         self.pool.close();
+    }
+
+    /// Whether it was closed.
+    #[must_use]
+    pub fn is_closed(&self) -> bool {
+        self.pool.is_closed()
     }
 }
 

@@ -87,6 +87,24 @@ impl Trouble {
     }
 }
 
+/// Whether somebody else has just made what a transaction was about to make. It looked before; when it looks again, it
+/// sees that.
+pub(crate) fn is_race(error: &DieselError) -> bool {
+    let DieselError::DatabaseError(DatabaseErrorKind::UniqueViolation, information) = error else {
+        return false;
+    };
+    matches!(
+        information.constraint_name(),
+        Some(
+            "request_results_pkey"
+                | "storage_objects_content_key"
+                | "storage_files_file_id_key"
+                | "storage_files_path_key"
+                | "storage_uploads_request_key"
+        )
+    )
+}
+
 /// What a caller of `method` is told.
 pub(crate) fn translate(method: &'static str, error: DieselError) -> Error {
     match Trouble::of(&error) {
@@ -103,7 +121,7 @@ pub(crate) fn translate(method: &'static str, error: DieselError) -> Error {
         Some("storage_files_file_id_key") => Error::AlreadyExists(Taken::FileName),
         Some("storage_volumes_name_key") => Error::AlreadyExists(Taken::VolumeName),
         Some("local_paths_path_key") => Error::AlreadyExists(Taken::LocalPath),
-        Some("storage_uploads_request_key") => Error::Conflict(Conflict::InFlight),
+        Some("storage_uploads_request_key" | "request_results_pkey") => Error::Conflict(Conflict::InFlight),
         _ => Error::internal(method, error),
     }
 }

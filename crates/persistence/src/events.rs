@@ -6,7 +6,7 @@ use diesel::sql_types::{Array, Jsonb, Text, Uuid as SqlUuid};
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 use serde_json::{Value, json};
 
-use crate::cached::Cached;
+use crate::cached::{Cached, column};
 use crate::error::Step;
 
 /// What happened to a file.
@@ -35,44 +35,53 @@ impl Happened {
     }
 }
 
-/// Tells what happened to a file that is there.
-pub(crate) async fn tell(c: &AsyncPgConnection, happened: Happened, file: &File) -> Step<()> {
-    let data = json!({
-        "volume_id": file.volume,
-        "file_id": file.file_id,
-        "path": file.path,
-        "filename": file.description.filename,
-        "mime_type": file.description.mime_type,
-        "size": file.content.size,
-        "sha256": file.content.sha256,
-        "version_number": file.content.number,
-        "revision": file.revision,
-        "user_id": file.owner.user,
-        "app_id": file.owner.app,
+/// Tells what happened to files that are there.
+pub(crate) async fn tell<'f>(
+    c: &AsyncPgConnection,
+    files: impl IntoIterator<Item = (Happened, &'f File)>,
+) -> Step<()> {
+    let told = files.into_iter().map(|(happened, file)| {
+        let data = json!({
+            "volume_id": file.volume,
+            "file_id": file.file_id,
+            "path": file.path,
+            "filename": file.description.filename,
+            "mime_type": file.description.mime_type,
+            "size": file.content.size,
+            "sha256": file.content.sha256,
+            "version_number": file.content.number,
+            "revision": file.revision,
+            "user_id": file.owner.user,
+            "app_id": file.owner.app,
+        });
+        Event { happened, file: file.id, organisation: file.organisation.clone(), data }
     });
-    insert(c, happened, &[(file.id, file.organisation.clone(), data)]).await
+    insert(c, &told.collect::<Vec<_>>()).await
 }
 
-/// Tells the same of several files, with what is left to say about each.
-pub(crate) async fn insert(
-    c: &AsyncPgConnection,
-    happened: Happened,
-    files: &[(FileId, String, Value)],
-) -> Step<()> {
+/// What is told of a file.
+#[derive(Debug)]
+pub(crate) struct Event {
+    pub(crate) happened: Happened,
+    pub(crate) file: FileId,
+    /// The file's tenant.
+    pub(crate) organisation: String,
+    pub(crate) data: Value,
+}
+
+/// Writes events.
+pub(crate) async fn insert(c: &AsyncPgConnection, events: &[Event]) -> Step<()> {
     const INSERT: &str = "INSERT INTO outbox_events (id, type, file_id, organisation_id, data)
-        SELECT e.id, $1, e.file_id, e.organisation_id, e.data
-        FROM unnest($2, $3, $4, $5) AS e (id, file_id, organisation_id, data)";
-    if files.is_empty() {
+        SELECT * FROM unnest($1, $2, $3, $4, $5)";
+    if events.is_empty() {
         return Ok(());
     }
     let insert = diesel::sql_query(INSERT)
-        .bind::<Text, _>(happened.as_str())
-        .bind::<Array<SqlUuid>, _>(files.iter().map(|_| EventId::new().uuid()).collect::<Vec<_>>())
-        .bind::<Array<SqlUuid>, _>(files.iter().map(|(id, _, _)| id.uuid()).collect::<Vec<_>>())
-        .bind::<Array<Text>, _>(
-            files.iter().map(|(_, organisation, _)| organisation.as_str()).collect::<Vec<_>>(),
-        )
-        .bind::<Array<Jsonb>, _>(files.iter().map(|(_, _, data)| data).collect::<Vec<_>>());
+        .bind::<Array<SqlUuid>, _>(column(events, |_| EventId::new().uuid()))
+        .bind::<Array<Text>, _>(column(events, |event| event.happened.as_str()))
+        .bind::<Array<SqlUuid>, _>(column(events, |event| event.file.uuid()))
+        .bind::<Array<Text>, _>(column(events, |event| event.organisation.as_str()))
+        .bind::<Array<Jsonb>, _>(column(events, |event| &event.data));
     Cached(insert).execute(&mut &*c).await?;
     Ok(())
 }

@@ -1,38 +1,35 @@
 //! Files: found, described, moved to the trash and back, purged.
 
-use coffer_domain::caller::User;
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+
 use coffer_domain::error::{Conflict, Error, Resource, State};
-use coffer_domain::file::{Changes, Content, File, Status};
-use coffer_domain::id::{FileId, ObjectId, UserId};
-use coffer_domain::path::StoragePath;
-use coffer_domain::quota::Charge;
+use coffer_domain::file::{Content, File, Payer, Status};
+use coffer_domain::id::FileId;
 use coffer_domain::store::Lookup;
-use coffer_domain::time::now;
 use coffer_domain::volume::VolumeRef;
 use diesel::dsl::{AsSelect, auto_type};
 use diesel::pg::Pg;
-use diesel::sql_types::Uuid as SqlUuid;
+use diesel::sql_types::{Array, Integer, Uuid as SqlUuid};
 use diesel::{
     BoolExpressionMethods, ExpressionMethods, JoinOnDsl, NullableExpressionMethods, OptionalExtension,
-    QueryDsl, SelectableHelper,
+    QueryDsl, QueryableByName, SelectableHelper,
 };
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
-use futures_util::try_join;
-use serde_json::json;
 use uuid::Uuid;
 
 use crate::cached::Cached;
-use crate::error::{Step, unreadable};
-use crate::events::{self, Happened};
-use crate::quotas::{self, Change};
+use crate::error::Step;
 use crate::schema::{storage_file_versions, storage_files, storage_objects, storage_volumes};
-use crate::{objects, users};
 
+pub(crate) use change::{By, delete, purge, undelete, update};
 pub(crate) use list::list;
-pub(crate) use row::{FileRow, FileUpdate, NewFileRow};
+pub(crate) use row::{FileRow, FileUpdate, with_content};
+pub(crate) use write::{insert, insert_versions, replace, retire};
 
+mod change;
 mod list;
 mod row;
+mod write;
 
 /// Files with their current content; tombstones have none.
 #[auto_type(no_type_alias)]
@@ -127,6 +124,43 @@ pub(crate) async fn lock(c: &AsyncPgConnection, id: FileId) -> Step<FileRow> {
     Ok(row.filter(|row| row.purged_at.is_none()).ok_or_else(|| not_found(id))?)
 }
 
+/// Who pays for these files; that never changes. Purged ones are left out.
+pub(crate) async fn payers(
+    c: &AsyncPgConnection,
+    ids: impl IntoIterator<Item = FileId>,
+) -> Step<HashMap<FileId, Payer>> {
+    let ids: Vec<Uuid> = ids.into_iter().map(FileId::uuid).collect();
+    if ids.is_empty() {
+        return Ok(HashMap::new());
+    }
+    let rows: Vec<FileRow> = storage_files::table
+        .filter(storage_files::id.eq_any(ids).and(storage_files::purged_at.is_null()))
+        .select(FileRow::as_select())
+        .load(&mut &*c)
+        .await?;
+    Ok(rows.into_iter().map(|row| (FileId::from(row.id), row.payer())).collect())
+}
+
+/// Files' rows, locked by id until the transaction ends. Purged ones are left out.
+pub(crate) async fn lock_all(
+    c: &AsyncPgConnection,
+    ids: &BTreeSet<FileId>,
+) -> Step<HashMap<FileId, FileRow>> {
+    let ids: Vec<Uuid> = ids.iter().map(|id| id.uuid()).collect();
+    if ids.is_empty() {
+        return Ok(HashMap::new());
+    }
+    let rows: Vec<FileRow> = storage_files::table
+        .filter(storage_files::id.eq_any(ids))
+        .order(storage_files::id)
+        .select(FileRow::as_select())
+        .for_no_key_update()
+        .load(&mut &*c)
+        .await?;
+    let live = rows.into_iter().filter(|row| row.purged_at.is_none());
+    Ok(live.map(|row| (FileId::from(row.id), row)).collect())
+}
+
 /// Refuses a file in the trash, or one that changed since `revision`.
 pub(crate) fn check_live(row: &FileRow, revision: Option<u64>) -> Step<()> {
     if row.deleted_at.is_some() {
@@ -144,161 +178,38 @@ pub(crate) async fn write(c: &AsyncPgConnection, id: FileId, update: &FileUpdate
     Ok(())
 }
 
-/// Who changes a file.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct By<'u> {
-    /// The user; none for apps and the service.
-    pub(crate) user: Option<&'u User>,
-    /// The caller's tenant.
-    pub(crate) organisation: &'u str,
-}
-
-impl By<'_> {
-    fn id(self) -> Option<UserId> {
-        self.user.map(|user| user.id)
+/// Locks live files that are read, by id; answers those that are there.
+pub(crate) async fn lock_read(c: &AsyncPgConnection, files: &BTreeMap<FileId, i32>) -> Step<HashSet<FileId>> {
+    #[derive(QueryableByName)]
+    struct Found {
+        #[diesel(sql_type = SqlUuid)]
+        id: Uuid,
     }
-
-    // The user's row before the file's, as commits have it.
-    async fn lock(self, c: &AsyncPgConnection, id: FileId) -> Step<FileRow> {
-        let ((), row) = try_join!(users::ensure(c, self.user, self.organisation), lock(c, id))?;
-        Ok(row)
+    const LOCK: &str = "SELECT f.id FROM unnest($1) AS k (id) CROSS JOIN LATERAL (
+            SELECT id FROM storage_files WHERE id = k.id AND deleted_at IS NULL FOR NO KEY UPDATE
+        ) AS f";
+    let ids: Vec<Uuid> = files.keys().map(|id| id.uuid()).collect();
+    if ids.is_empty() {
+        return Ok(HashSet::new());
     }
+    let lock = diesel::sql_query(LOCK).bind::<Array<SqlUuid>, _>(ids);
+    let found: Vec<Found> = Cached(lock).load(&mut &*c).await?;
+    Ok(found.into_iter().map(|row| FileId::from(row.id)).collect())
 }
 
-/// Changes the description of a live file.
-pub(crate) async fn update(
-    c: &AsyncPgConnection,
-    id: FileId,
-    if_revision: Option<u64>,
-    changes: &Changes,
-    by: By<'_>,
-) -> Step<File> {
-    let row = by.lock(c, id).await?;
-    check_live(&row, if_revision)?;
-    let status = archived(row.status.parse().map_err(unreadable)?, changes)?;
-    let update = FileUpdate { status, ..FileUpdate::of(&row, by.id(), now()).describe(changes) };
-    changed(c, id, &update, Happened::Updated).await
-}
-
-/// The status after archiving or taking back, if that was asked for.
-fn archived(status: Status, changes: &Changes) -> Step<Option<&'static str>> {
-    match (status, changes.is_archived) {
-        (_, None) => Ok(None),
-        (Status::Active | Status::Archived, Some(true)) => Ok(Some(Status::Archived.as_str())),
-        (Status::Active | Status::Archived, Some(false)) => Ok(Some(Status::Active.as_str())),
-        (Status::Corrupted, Some(false)) => Ok(None),
-        (Status::Corrupted | Status::Deleted, Some(_)) => {
-            Err(Error::State(State::FileStatus(status.as_str())).into())
-        }
-    }
-}
-
-/// Moves a live file to the trash.
-pub(crate) async fn delete(
-    c: &AsyncPgConnection,
-    id: FileId,
-    if_revision: Option<u64>,
-    by: By<'_>,
-) -> Step<File> {
-    let row = by.lock(c, id).await?;
-    check_live(&row, if_revision)?;
-    let at = now();
-    let update = FileUpdate {
-        status: Some(Status::Deleted.as_str()),
-        deleted_at: Some(Some(at)),
-        deleted_by: Some(by.id().map(Uuid::from)),
-        ..FileUpdate::of(&row, by.id(), at)
-    };
-    changed(c, id, &update, Happened::Deleted).await
-}
-
-/// Takes a file out of the trash.
-pub(crate) async fn undelete(
-    c: &AsyncPgConnection,
-    id: FileId,
-    path: Option<&StoragePath>,
-    by: By<'_>,
-) -> Step<File> {
-    let row = by.lock(c, id).await?;
-    check_deleted(&row)?;
-    let mut update = FileUpdate {
-        status: Some(Status::Active.as_str()),
-        deleted_at: Some(None),
-        deleted_by: Some(None),
-        ..FileUpdate::of(&row, by.id(), now())
-    };
-    if let Some(path) = path {
-        update = update.at_path(path);
-    }
-    changed(c, id, &update, Happened::Undeleted).await
-}
-
-async fn changed(c: &AsyncPgConnection, id: FileId, update: &FileUpdate, happened: Happened) -> Step<File> {
-    let ((), file) = try_join!(write(c, id, update), read(c, id))?;
-    events::tell(c, happened, &file).await?;
-    Ok(file)
-}
-
-/// Leaves a tombstone of a file in the trash; answers the bytes that were given back.
-pub(crate) async fn purge(c: &AsyncPgConnection, id: FileId) -> Step<u64> {
-    let payer = peek(c, id).await?.payer();
-    let (quotas, row) = try_join!(quotas::lock(c, payer.quotas()), lock(c, id))?;
-    check_deleted(&row)?;
-    let given_up: Vec<(Uuid, i64)> =
-        diesel::delete(storage_file_versions::table.filter(storage_file_versions::file_id.eq(row.id)))
-            .returning((storage_file_versions::object_id, storage_file_versions::size))
-            .get_results(&mut &*c)
-            .await?;
-    let freed = given_up.iter().map(|(_, size)| size.unsigned_abs()).sum();
-    let named: Vec<_> = given_up.iter().map(|(object, _)| ObjectId::from(*object)).collect();
-    let freeing = Change::charged(Charge { free_bytes: freed, free_files: 1, ..Charge::default() })?;
-    let event = [(id, row.organisation().to_owned(), json!({"volume_id": payer.volume, "bytes": freed}))];
-    try_join!(
-        objects::give_up(c, &named),
-        bury(c, &row),
-        quotas::change(c, quotas.into_iter().map(|quota| (quota.key, freeing))),
-        events::insert(c, Happened::Purged, &event),
-    )?;
-    Ok(freed)
-}
-
-/// Empties everything that could tell what the file was; its name becomes free.
-async fn bury(c: &AsyncPgConnection, row: &FileRow) -> Step<()> {
-    use storage_files::dsl;
-    let at = now();
-    diesel::update(dsl::storage_files.find(row.id))
-        .set((
-            (dsl::filename.eq(""), dsl::original_name.eq(""), dsl::storage_path.eq(""), dsl::path_nfc.eq("")),
-            (dsl::provider_path.eq(""), dsl::provider_metadata.eq(json!({}))),
-            (dsl::tags.eq(json!([])), dsl::custom_metadata.eq(json!({}))),
-            (dsl::mime_type.eq(coffer_domain::name::DEFAULT_MIME), dsl::encoding.eq(None::<String>)),
-            (dsl::file_id.eq(FileId::from(row.id).default_name()), dsl::current_version_id.eq(None::<Uuid>)),
-            (dsl::is_public.eq(false), dsl::revision.eq(row.revision.saturating_add(1))),
-            (dsl::updated_at.eq(at), dsl::purged_at.eq(at)),
-        ))
-        .execute(&mut &*c)
-        .await?;
-    Ok(())
-}
-
-/// Counts a read of a live file.
-pub(crate) async fn count_read(c: &AsyncPgConnection, file: FileId) -> Step<()> {
+/// Counts reads of files, which this transaction has locked.
+pub(crate) async fn count_reads(c: &AsyncPgConnection, reads: &BTreeMap<FileId, i32>) -> Step<()> {
     // No indexed column, not the revision: who only reads changes nothing that anybody compares.
-    const COUNT: &str = "UPDATE storage_files
-        SET last_accessed_at = now(), access_count = least(access_count::bigint + 1, 2147483647)::integer
-        WHERE id = $1 AND deleted_at IS NULL";
-    match Cached(diesel::sql_query(COUNT).bind::<SqlUuid, _>(file.uuid())).execute(&mut &*c).await? {
-        0 => Err(not_found(file).into()),
-        _ => Ok(()),
-    }
-}
-
-fn check_deleted(row: &FileRow) -> Step<()> {
-    if row.deleted_at.is_some() {
+    const COUNT: &str = "UPDATE storage_files f
+        SET last_accessed_at = now(), access_count = least(f.access_count::bigint + k.reads, 2147483647)::integer
+        FROM unnest($1, $2) AS k (id, reads) WHERE f.id = k.id AND f.id = ANY ($1)";
+    if reads.is_empty() {
         return Ok(());
     }
-    let status: Status = row.status.parse().map_err(unreadable)?;
-    Err(Error::State(State::FileStatus(status.as_str())).into())
+    let (ids, numbers): (Vec<Uuid>, Vec<i32>) = reads.iter().map(|(id, reads)| (id.uuid(), *reads)).unzip();
+    let count = diesel::sql_query(COUNT).bind::<Array<SqlUuid>, _>(ids).bind::<Array<Integer>, _>(numbers);
+    Cached(count).execute(&mut &*c).await?;
+    Ok(())
 }
 
 pub(crate) fn not_found(id: FileId) -> Error {

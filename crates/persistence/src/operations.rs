@@ -7,28 +7,37 @@ use coffer_domain::id::OperationId;
 use coffer_domain::operation::{Filter, Operation, OperationKind, OperationStatus};
 use coffer_domain::page::{Cursor, Page, PageRequest};
 use coffer_domain::time::Timestamp;
-use diesel::sql_types::{BigInt, Binary, Integer, Jsonb, Nullable, Text, Timestamptz, Uuid as SqlUuid};
+use diesel::sql_types::{
+    Array, BigInt, Binary, Integer, Jsonb, Nullable, Text, Timestamptz, Uuid as SqlUuid,
+};
 use diesel::{ExpressionMethods, QueryDsl};
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
-use futures_util::future::try_join_all;
 use serde_json::Value;
 use uuid::Uuid;
 
-use crate::cached::Cached;
+use crate::cached::{Cached, column};
 use crate::error::Step;
 use crate::schema::storage_operations;
 
-// One statement for the operation and its place in the sealer's queue. A file that never came to be has no row to refer
+// One statement for operations and their places in the sealer's queue. A file that never came to be has no row to refer
 // to; the record has its id all the same.
-macro_rules! insert_operation {
+macro_rules! insert_operations {
     ($on_conflict:literal) => {
         concat!(
             "WITH operation AS (
             INSERT INTO storage_operations (id, file_id, operation, status, provider, bytes_transferred, duration_ms,
                 client_ip, user_agent, user_id, session_id, correlation_id, error_code, error_message, error_details,
-                purpose, metadata, created_at, app_id, volume_id, node_id, trace_id, organisation_id, completes, record)
-            VALUES ($1, (SELECT id FROM storage_files WHERE id = $2), $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14,
-                $15, $16, $17, $18, $19, $20, $21, $22, $23, $24, $25) ",
+                purpose, metadata, created_at, app_id, volume_id, node_id, trace_id, organisation_id, completes, record,
+                on_behalf_of)
+            SELECT o.id, (SELECT id FROM storage_files WHERE id = o.file_id), o.operation, o.status, o.provider,
+                o.bytes_transferred, o.duration_ms, o.client_ip, o.user_agent, o.user_id, o.session_id, o.correlation_id,
+                o.error_code, o.error_message, o.error_details, o.purpose, o.metadata, o.created_at, o.app_id, o.volume_id,
+                o.node_id, o.trace_id, o.organisation_id, o.completes, o.record, o.on_behalf_of
+            FROM unnest($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22,
+                $23, $24, $25, $26) AS o (id, file_id, operation, status, provider, bytes_transferred, duration_ms,
+                client_ip, user_agent, user_id, session_id, correlation_id, error_code, error_message, error_details,
+                purpose, metadata, created_at, app_id, volume_id, node_id, trace_id, organisation_id, completes, record,
+                on_behalf_of) ",
             $on_conflict,
             " RETURNING id)
             INSERT INTO audit_pending (operation_id) SELECT id FROM operation"
@@ -36,58 +45,70 @@ macro_rules! insert_operation {
     };
 }
 
-const INSERT: &str = insert_operation!("");
-const INSERT_ONCE: &str = insert_operation!("ON CONFLICT (id) DO NOTHING");
+const INSERT: &str = insert_operations!("");
+const INSERT_ONCE: &str = insert_operations!("ON CONFLICT (id) DO NOTHING");
 
-/// Records an operation with the transaction of what it did. A second time fails: then its effect is there already.
-pub(crate) async fn insert(c: &AsyncPgConnection, operation: &Operation) -> Step<()> {
-    write(c, INSERT, operation).await
+/// Records operations with the transaction of what they did. A second time fails: then their effect is there already.
+pub(crate) async fn insert<'o>(
+    c: &AsyncPgConnection,
+    operations: impl IntoIterator<Item = &'o Operation>,
+) -> Step<()> {
+    write(c, INSERT, &operations.into_iter().collect::<Vec<_>>()).await
 }
 
-/// Records an operation that has no effect beside its record; a second time changes nothing.
-pub(crate) async fn insert_once(c: &AsyncPgConnection, operation: &Operation) -> Step<()> {
-    write(c, INSERT_ONCE, operation).await
+/// Records operations that have no effect beside their record; a second time changes nothing.
+pub(crate) async fn insert_once<'o>(
+    c: &AsyncPgConnection,
+    operations: impl IntoIterator<Item = &'o Operation>,
+) -> Step<()> {
+    write(c, INSERT_ONCE, &operations.into_iter().collect::<Vec<_>>()).await
 }
 
-/// Records several.
-pub(crate) async fn record(c: &AsyncPgConnection, operations: &[Operation]) -> Step<()> {
-    try_join_all(operations.iter().map(|operation| insert_once(c, operation))).await?;
-    Ok(())
-}
-
-async fn write(c: &AsyncPgConnection, statement: &'static str, operation: &Operation) -> Step<()> {
-    let is_transfer = matches!(operation.kind, OperationKind::Upload | OperationKind::Download);
-    let bytes = (is_transfer || operation.bytes_transferred > 0).then(|| clamp(operation.bytes_transferred));
-    let duration = (operation.status != OperationStatus::Pending)
-        .then(|| i32::try_from(operation.duration_ms).unwrap_or(i32::MAX));
+async fn write(c: &AsyncPgConnection, statement: &'static str, operations: &[&Operation]) -> Step<()> {
+    if operations.is_empty() {
+        return Ok(());
+    }
+    let ids = |of: fn(&Operation) -> Option<Uuid>| column(operations, |operation| of(operation));
+    let texts = |of: fn(&Operation) -> &Option<String>| column(operations, |operation| text(of(operation)));
     let query = diesel::sql_query(statement)
-        .bind::<SqlUuid, _>(operation.id.uuid())
-        .bind::<Nullable<SqlUuid>, _>(operation.file_id.map(Uuid::from))
-        .bind::<Text, _>(operation.kind.as_str())
-        .bind::<Text, _>(operation.status.as_str())
-        .bind::<Nullable<Text>, _>(operation.provider.map(|p| p.as_str()))
-        .bind::<Nullable<BigInt>, _>(bytes)
-        .bind::<Nullable<Integer>, _>(duration)
-        .bind::<Nullable<Text>, _>(text(&operation.client_ip))
-        .bind::<Nullable<Text>, _>(text(&operation.user_agent))
-        .bind::<Nullable<SqlUuid>, _>(operation.user_id.map(Uuid::from))
-        .bind::<Nullable<Text>, _>(text(&operation.session_id))
-        .bind::<Nullable<Text>, _>(text(&operation.correlation_id))
-        .bind::<Nullable<Text>, _>(text(&operation.error_code))
-        .bind::<Nullable<Text>, _>(text(&operation.error_message))
-        .bind::<Nullable<Jsonb>, _>(operation.error_details.clone().map(without_nul))
-        .bind::<Nullable<Text>, _>(text(&operation.purpose))
-        .bind::<Jsonb, _>(without_nul(Value::Object(operation.metadata.clone())))
-        .bind::<Timestamptz, _>(operation.created_at)
-        .bind::<Nullable<Text>, _>(text(&operation.app_id))
-        .bind::<Nullable<SqlUuid>, _>(operation.volume_id.map(Uuid::from))
-        .bind::<Nullable<SqlUuid>, _>(operation.node_id.map(Uuid::from))
-        .bind::<Nullable<Text>, _>(text(&operation.trace_id))
-        .bind::<Text, _>(replace_nul(&operation.organisation))
-        .bind::<Nullable<SqlUuid>, _>(operation.completes.map(Uuid::from))
-        .bind::<Binary, _>(operation.record());
+        .bind::<Array<SqlUuid>, _>(column(operations, |o| o.id.uuid()))
+        .bind::<Array<Nullable<SqlUuid>>, _>(ids(|o| o.file_id.map(Uuid::from)))
+        .bind::<Array<Text>, _>(column(operations, |o| o.kind.as_str()))
+        .bind::<Array<Text>, _>(column(operations, |o| o.status.as_str()))
+        .bind::<Array<Nullable<Text>>, _>(column(operations, |o| o.provider.map(|p| p.as_str())))
+        .bind::<Array<Nullable<BigInt>>, _>(column(operations, |o| bytes(o)))
+        .bind::<Array<Nullable<Integer>>, _>(column(operations, |o| duration(o)))
+        .bind::<Array<Nullable<Text>>, _>(texts(|o| &o.client_ip))
+        .bind::<Array<Nullable<Text>>, _>(texts(|o| &o.user_agent))
+        .bind::<Array<Nullable<SqlUuid>>, _>(ids(|o| o.user_id.map(Uuid::from)))
+        .bind::<Array<Nullable<Text>>, _>(texts(|o| &o.session_id))
+        .bind::<Array<Nullable<Text>>, _>(texts(|o| &o.correlation_id))
+        .bind::<Array<Nullable<Text>>, _>(texts(|o| &o.error_code))
+        .bind::<Array<Nullable<Text>>, _>(texts(|o| &o.error_message))
+        .bind::<Array<Nullable<Jsonb>>, _>(column(operations, |o| o.error_details.clone().map(without_nul)))
+        .bind::<Array<Nullable<Text>>, _>(texts(|o| &o.purpose))
+        .bind::<Array<Jsonb>, _>(column(operations, |o| without_nul(Value::Object(o.metadata.clone()))))
+        .bind::<Array<Timestamptz>, _>(column(operations, |o| o.created_at))
+        .bind::<Array<Nullable<Text>>, _>(texts(|o| &o.app_id))
+        .bind::<Array<Nullable<SqlUuid>>, _>(ids(|o| o.volume_id.map(Uuid::from)))
+        .bind::<Array<Nullable<SqlUuid>>, _>(ids(|o| o.node_id.map(Uuid::from)))
+        .bind::<Array<Nullable<Text>>, _>(texts(|o| &o.trace_id))
+        .bind::<Array<Text>, _>(column(operations, |o| replace_nul(&o.organisation)))
+        .bind::<Array<Nullable<SqlUuid>>, _>(ids(|o| o.completes.map(Uuid::from)))
+        .bind::<Array<Binary>, _>(column(operations, |o| o.record()))
+        .bind::<Array<Nullable<SqlUuid>>, _>(ids(|o| o.on_behalf_of.map(Uuid::from)));
     Cached(query).execute(&mut &*c).await?;
     Ok(())
+}
+
+fn bytes(operation: &Operation) -> Option<i64> {
+    let is_transfer = matches!(operation.kind, OperationKind::Upload | OperationKind::Download);
+    (is_transfer || operation.bytes_transferred > 0).then(|| clamp(operation.bytes_transferred))
+}
+
+fn duration(operation: &Operation) -> Option<i32> {
+    (operation.status != OperationStatus::Pending)
+        .then(|| i32::try_from(operation.duration_ms).unwrap_or(i32::MAX))
 }
 
 /// Of these, those that are recorded.

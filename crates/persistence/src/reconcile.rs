@@ -8,23 +8,30 @@ use coffer_domain::path::Key;
 use coffer_domain::store::{ObjectRow, Reclaim};
 use coffer_domain::time::Timestamp;
 use diesel::sql_types::{Array, BigInt, Text, Uuid as SqlUuid};
-use diesel::{BoolExpressionMethods, ExpressionMethods, QueryDsl, QueryableByName, dsl};
+use diesel::{
+    BoolExpressionMethods, ExpressionMethods, NullableExpressionMethods, QueryDsl, QueryableByName, dsl,
+};
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 use serde_json::json;
 use uuid::Uuid;
 
 use crate::cached::Cached;
 use crate::error::{Step, unreadable};
-use crate::events::{self, Happened};
-use crate::schema::{storage_objects, storage_reclaims};
+use crate::events::{self, Event, Happened};
+use crate::schema::{storage_links, storage_objects, storage_reclaims};
 
 /// Most characters of a problem that are kept.
-const MAX_PROBLEM_CHARS: usize = 1_000;
+pub(crate) const MAX_PROBLEM_CHARS: usize = 1_000;
 
 /// Bytes to remove that are due, oldest first.
 pub(crate) async fn due_reclaims(c: &AsyncPgConnection, limit: usize) -> Step<Vec<Reclaim>> {
+    let (links, next_links) = (storage_links::table, storage_links::table);
+    let object = storage_reclaims::object_id.nullable();
     let due: Vec<(Uuid, Uuid, String)> = storage_reclaims::table
         .filter(storage_reclaims::due_at.le(dsl::now))
+        // What is found at a path still tells that what is there is ours.
+        .filter(dsl::not(dsl::exists(links.filter(storage_links::object_id.eq(object)))))
+        .filter(dsl::not(dsl::exists(next_links.filter(storage_links::next_object_id.eq(object)))))
         .select((storage_reclaims::object_id, storage_reclaims::volume_id, storage_reclaims::key))
         .order((storage_reclaims::due_at, storage_reclaims::id))
         .limit(rows(limit))
@@ -150,14 +157,20 @@ pub(crate) async fn mark_corrupted(c: &AsyncPgConnection, object: ObjectId) -> S
     let mark =
         diesel::sql_query(MARK).bind::<SqlUuid, _>(object.uuid()).bind::<Text, _>(Status::Corrupted.as_str());
     let marked: Vec<Marked> = Cached(mark).load(&mut &*c).await?;
+    // Who uploads the content again is to have it.
+    diesel::update(storage_objects::table.find(object.uuid()).filter(storage_objects::is_shareable))
+        .set(storage_objects::is_shareable.eq(false))
+        .execute(&mut &*c)
+        .await?;
     let told: Vec<_> = marked
         .into_iter()
         .map(|row| {
             let data = json!({"volume_id": row.volume_id, "object_id": object});
-            (FileId::from(row.id), row.organisation_id, data)
+            let (happened, file) = (Happened::Corrupted, FileId::from(row.id));
+            Event { happened, file, organisation: row.organisation_id, data }
         })
         .collect();
-    events::insert(c, Happened::Corrupted, &told).await?;
+    events::insert(c, &told).await?;
     Ok(told.len() as u64)
 }
 

@@ -358,6 +358,30 @@ diesel::table! {
 }
 
 diesel::table! {
+    /// Paths of volumes with the strategy none, at which other programs find the current contents of files
+    storage_links (volume_id, path) {
+        /// Volume the path is in
+        volume_id -> Uuid,
+        /// Path of the file in NFC; on the backend its segments are joined by slashes
+        path -> Text,
+        /// Tenant whose file has the path; empty for callers without an organisation. No other tenant's file gets it
+        organisation_id -> Text,
+        /// Object that is found there; NULL: none
+        object_id -> Nullable<Uuid>,
+        /// Object that is about to be found there, and may be already; NULL: none
+        next_object_id -> Nullable<Uuid>,
+        /// Grows by one when what is to be found there may have changed
+        revision -> Int8,
+        /// When what is found there is to be set right; NULL: it is right
+        due_at -> Nullable<Timestamptz>,
+        /// How often that failed since the last change
+        attempts -> Int4,
+        /// Why the last attempt failed; NULL: none did
+        last_error -> Nullable<Text>,
+    }
+}
+
+diesel::table! {
     /// Bytes stored under one key of a volume; versions name them
     storage_objects (id) {
         /// UUIDv7
@@ -386,6 +410,8 @@ diesel::table! {
         scrubbed_at -> Nullable<Timestamptz>,
         /// When the object was committed
         created_at -> Timestamptz,
+        /// Whether new versions of equal content name this object too: it is live, its volume has the strategy hash, and its bytes were never found wrong
+        is_shareable -> Bool,
     }
 }
 
@@ -667,6 +693,7 @@ diesel::joinable!(storage_file_versions -> storage_files (file_id));
 diesel::joinable!(storage_file_versions -> storage_objects (object_id));
 diesel::joinable!(storage_file_versions -> users (created_by));
 diesel::joinable!(storage_files -> storage_volumes (volume_id));
+diesel::joinable!(storage_links -> storage_volumes (volume_id));
 diesel::joinable!(storage_objects -> storage_volumes (volume_id));
 diesel::joinable!(storage_operations -> storage_files (file_id));
 diesel::joinable!(storage_reclaims -> storage_objects (object_id));
@@ -691,6 +718,7 @@ diesel::allow_tables_to_appear_in_same_query!(
     storage_file_shares,
     storage_file_versions,
     storage_files,
+    storage_links,
     storage_objects,
     storage_operations,
     storage_quotas,

@@ -1,68 +1,75 @@
 //! The store: each method by its name, its transaction, and where the work is done.
 
 use std::collections::HashSet;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use coffer_domain::Result;
 use coffer_domain::caller::User;
 use coffer_domain::file::{Changes, Content, File, Filter};
-use coffer_domain::id::{ClusterId, FileId, LocalPathId, NodeId, ObjectId, OperationId, UploadId, VolumeId};
+use coffer_domain::id::{
+    ClusterId, FileId, LocalPathId, NodeId, ObjectId, OperationId, UploadId, UserId, VolumeId,
+};
 use coffer_domain::operation::{self, Operation};
 use coffer_domain::page::{Page, PageRequest};
 use coffer_domain::path::{Key, StoragePath};
 use coffer_domain::quota::{self, Drift, Limits, Quota, QuotaKey};
 use coffer_domain::request::{Answered, Request};
-use coffer_domain::store::{Commit, DeadUpload, Intent, Lookup, NodeStart, ObjectRow, Reclaim, Scope, Store};
+use coffer_domain::store::{
+    Commit, DeadUpload, Intent, Link, Lookup, NodeStart, ObjectRow, Reclaim, Scope, Store,
+};
 use coffer_domain::time::Timestamp;
 use coffer_domain::upload::{self, Checkpoint, Held, Upload};
 use coffer_domain::volume::{LocalPath, Settings, Volume, VolumeRef};
 use diesel::QueryDsl;
 use diesel_async::RunQueryDsl;
 
-use crate::database::{Connection, Database};
+use crate::database::Database;
 use crate::error::unavailable;
 use crate::files::By;
+use crate::pipeline::Pipeline;
+use crate::reads::{Read, Reads};
 use crate::schema::cluster;
+use crate::sessions::Sessions;
 use crate::transaction::Begin;
-use crate::{files, local_paths, nodes, operations, quotas, reconcile, requests, uploads, volumes};
+use crate::uploads::{Commits, Open, Opens};
+use crate::{
+    files, links, local_paths, nodes, operations, quotas, reconcile, requests, uploads, users, volumes,
+};
 
 /// How long a probe waits for its answer.
 const PING_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// [`Store`] on PostgreSQL. Cheap to clone; clones share the pool.
+/// [`Store`] on PostgreSQL. Cheap to clone; clones share the pool and the pipelines, which end with the last of them.
 #[derive(Debug, Clone)]
 pub struct PgStore {
-    database: Database,
-    // What was last seen, so that an outage is logged at its beginning and its end and not by every caller in between.
-    is_reachable: Arc<AtomicBool>,
+    sessions: Sessions,
+    commits: Pipeline<Commits>,
+    opens: Pipeline<Opens>,
+    reads: Pipeline<Reads>,
 }
 
 impl PgStore {
     /// A store in a database that has every migration.
     #[must_use]
     pub fn new(database: Database) -> Self {
-        Self { database, is_reachable: Arc::new(AtomicBool::new(true)) }
+        let sessions = Sessions::new(database);
+        Self {
+            commits: Pipeline::new(sessions.clone()),
+            opens: Pipeline::new(sessions.clone()),
+            reads: Pipeline::new(sessions.clone()),
+            sessions,
+        }
     }
 
     /// The database it is in.
     #[must_use]
     pub fn database(&self) -> &Database {
-        &self.database
+        self.sessions.database()
     }
 
-    /// A connection of the pool.
-    pub(crate) async fn connection(&self) -> Result<Connection> {
-        let taken = self.database.get().await;
-        let was_reachable = self.is_reachable.swap(taken.is_ok(), Ordering::Relaxed);
-        match (&taken, was_reachable) {
-            (Err(error), true) => tracing::warn!(error = %error, "no connection to the metadata database"),
-            (Ok(_), false) => tracing::info!("connections to the metadata database are made again"),
-            _ => {}
-        }
-        taken.map_err(|_| unavailable())
+    pub(crate) fn sessions(&self) -> &Sessions {
+        &self.sessions
     }
 }
 
@@ -76,6 +83,13 @@ impl Store for PgStore {
         self.transaction("cluster", Begin::Statement, None, async |c| {
             let id: uuid::Uuid = cluster::table.select(cluster::id).first(&mut &*c).await?;
             Ok(ClusterId::from(id))
+        })
+        .await
+    }
+
+    async fn organisation_of(&self, user: UserId) -> Result<Option<String>> {
+        self.transaction("organisation_of", Begin::Statement, None, async |c| {
+            users::organisation_of(c, user).await
         })
         .await
     }
@@ -253,13 +267,8 @@ impl Store for PgStore {
     }
 
     async fn open_upload(&self, intent: &Intent, operation: Option<&Operation>) -> Result<Upload> {
-        // Without a request nobody will ask for it after a loss of power, and its bytes are found by comparing.
-        let is_asked_for = intent.request.is_some() || operation.is_some();
-        let begin = if is_asked_for { Begin::Durable } else { Begin::Relaxed };
-        self.transaction("open_upload", begin, operation.map(|operation| operation.id), async |c| {
-            uploads::open(c, intent, operation).await
-        })
-        .await
+        let open = Open { intent: intent.clone(), operation: operation.cloned() };
+        self.opens.run("open_upload", open).await
     }
 
     async fn upload(&self, id: UploadId) -> Result<Option<Upload>> {
@@ -305,10 +314,10 @@ impl Store for PgStore {
         .await
     }
 
-    async fn finish_upload(&self, held: Held) -> Result<()> {
-        // Nobody is told: after a loss of power it is open, and can be committed all the same.
-        self.transaction("finish_upload", Begin::Relaxed, None, async |c| uploads::finish(c, held).await)
-            .await
+    async fn finish_upload(&self, held: Held, key: Option<&Key>) -> Result<()> {
+        // Nobody is told: after a loss of power it is open, and can be committed all the same. But its bytes have to be found.
+        let begin = if key.is_some() { Begin::Statement } else { Begin::Relaxed };
+        self.transaction("finish_upload", begin, None, async |c| uploads::finish(c, held, key).await).await
     }
 
     async fn reopen_upload(&self, held: Held) -> Result<bool> {
@@ -317,12 +326,7 @@ impl Store for PgStore {
     }
 
     async fn commit_upload(&self, commit: &Commit) -> Result<File> {
-        let operation = Some(commit.operation.id);
-        let other_payer = uploads::OtherPayer::new();
-        self.transaction("commit_upload", Begin::Durable, operation, async |c| {
-            uploads::commit(c, commit, &other_payer).await
-        })
-        .await
+        self.commits.run("commit_upload", commit.clone()).await
     }
 
     async fn abort_upload(&self, held: Held, operation: &Operation) -> Result<bool> {
@@ -347,7 +351,7 @@ impl Store for PgStore {
     }
 
     async fn begin_read(&self, file: FileId, operation: &Operation) -> Result<()> {
-        self.mutation("begin_read", operation, None, async |c| files::count_read(c, file).await).await
+        self.reads.run("begin_read", Read::Begin(file, Box::new(operation.clone()))).await
     }
 
     async fn mark_corrupted(&self, object: ObjectId, operation: &Operation) -> Result<u64> {
@@ -356,9 +360,7 @@ impl Store for PgStore {
     }
 
     async fn record(&self, operations: &[Operation]) -> Result<()> {
-        let last = operations.last().map(|operation| operation.id);
-        self.transaction("record", Begin::Durable, last, async |c| operations::record(c, operations).await)
-            .await
+        self.reads.run("record", Read::Record(operations.to_vec())).await
     }
 
     async fn recorded(&self, ids: &[OperationId]) -> Result<HashSet<OperationId>> {
@@ -458,6 +460,38 @@ impl Store for PgStore {
     async fn objects(&self, volume: VolumeId, after: Option<&Key>, limit: usize) -> Result<Vec<ObjectRow>> {
         self.transaction("objects", Begin::Statement, None, async |c| {
             reconcile::objects(c, volume, after, limit).await
+        })
+        .await
+    }
+
+    async fn link_owner(&self, volume: VolumeId, nfc: &str) -> Result<Option<String>> {
+        self.transaction("link_owner", Begin::Statement, None, async |c| links::owner(c, volume, nfc).await)
+            .await
+    }
+
+    async fn begin_link(&self, volume: VolumeId, nfc: &str) -> Result<Option<Link>> {
+        self.transaction("begin_link", Begin::Durable, None, async |c| links::begin(c, volume, nfc).await)
+            .await
+    }
+
+    async fn linked(&self, link: &Link) -> Result<bool> {
+        self.transaction("linked", Begin::Statement, None, async |c| links::done(c, link).await).await
+    }
+
+    async fn link_failed(&self, link: &Link, problem: &str) -> Result<()> {
+        self.transaction("link_failed", Begin::Statement, None, async |c| {
+            links::failed(c, link, problem).await
+        })
+        .await
+    }
+
+    async fn due_links(&self, limit: usize) -> Result<Vec<(VolumeId, String)>> {
+        self.transaction("due_links", Begin::Statement, None, async |c| links::list_due(c, limit).await).await
+    }
+
+    async fn known_links(&self, volume: VolumeId, paths: &[String]) -> Result<HashSet<String>> {
+        self.transaction("known_links", Begin::Statement, None, async |c| {
+            links::known(c, volume, paths).await
         })
         .await
     }

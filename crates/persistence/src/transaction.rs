@@ -1,5 +1,6 @@
 //! One method of the store, one transaction: begun, traced, retried, ended, and never left open.
 
+use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
 use coffer_domain::id::OperationId;
@@ -7,8 +8,7 @@ use coffer_domain::operation::Operation;
 use coffer_domain::request::Request;
 use coffer_domain::{Error, Result};
 use deadpool::managed::Object;
-use diesel::{OptionalExtension, QueryDsl, QueryResult};
-use diesel_async::{AnsiTransactionManager, AsyncPgConnection, RunQueryDsl, TransactionManager};
+use diesel_async::{AnsiTransactionManager, AsyncPgConnection, TransactionManager};
 use futures_util::try_join;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -16,12 +16,12 @@ use tracing::Instrument;
 
 use crate::database::Connection;
 use crate::error::{Failure, Step, Trouble, translate, unavailable};
-use crate::schema::storage_operations;
+use crate::sessions::Sessions;
 use crate::store::PgStore;
 use crate::{operations, requests};
 
 /// How often a transaction is tried in all.
-const MAX_ATTEMPTS: u32 = 5;
+pub(crate) const MAX_ATTEMPTS: u32 = 5;
 
 /// The first pause before another attempt; it doubles, and half of it is chance.
 const FIRST_PAUSE: Duration = Duration::from_millis(8);
@@ -45,7 +45,7 @@ pub(crate) enum Begin {
 }
 
 impl Begin {
-    fn sql(self) -> Option<&'static str> {
+    pub(crate) fn sql(self) -> Option<&'static str> {
         match self {
             Self::Statement => None,
             Self::Durable => Some("BEGIN"),
@@ -103,23 +103,7 @@ impl PgStore {
         F: for<'c> AsyncFn(&'c AsyncPgConnection) -> Step<T> + for<'c> Body<'c, T> + Send + Sync,
         T: Send,
     {
-        let span = tracing::info_span!(
-            "store",
-            otel.name = format!("store.{method}"),
-            otel.kind = "client",
-            otel.status_code = tracing::field::Empty,
-            db.system = "postgresql",
-            db.operation.name = method,
-        );
-        let started = Instant::now();
-        let outcome = self.attempts(method, begin, settles, body).instrument(span.clone()).await;
-        let reason = outcome.as_ref().map_or_else(Error::reason, |_| "OK");
-        if matches!(outcome, Err(Error::Internal { .. } | Error::Unavailable(_))) {
-            span.record("otel.status_code", "ERROR");
-        }
-        metrics::histogram!("coffer_store_seconds", "method" => method, "outcome" => reason)
-            .record(started.elapsed().as_secs_f64());
-        outcome
+        measured(method, self.attempts(method, begin, settles, body)).await
     }
 
     /// Runs `body` in a transaction that ends with the record of `operation` and, with a request, its answer. A request
@@ -140,7 +124,7 @@ impl PgStore {
                 return Ok(answer);
             }
             let value = body(c).await?;
-            try_join!(operations::insert(c, operation), requests::answer(c, request, &value))?;
+            try_join!(operations::insert(c, [operation]), requests::answer(c, request, &value))?;
             Ok(value)
         })
         .await
@@ -159,7 +143,7 @@ impl PgStore {
     {
         let mut attempt = 1;
         loop {
-            let mut lease = Lease::take(self).await?;
+            let mut lease = Lease::take(self.sessions()).await?;
             let error = match lease.attempt(begin, &body).await {
                 Ok(value) => return Ok(value),
                 Err(Stop::Refused(error)) => return Err(error),
@@ -170,11 +154,8 @@ impl PgStore {
                 }
                 Err(Stop::Commit(value, error)) if Trouble::of(&error) == Trouble::Disconnected => {
                     drop(lease);
-                    return if self.is_settled(method, settles).await {
-                        Ok(value)
-                    } else {
-                        Err(unavailable())
-                    };
+                    let found = settled(self.sessions(), method, settles.as_slice()).await;
+                    return if found.is_empty() { Err(unavailable()) } else { Ok(value) };
                 }
                 Err(Stop::Failed(error) | Stop::Commit(_, error)) => error,
             };
@@ -194,39 +175,71 @@ impl PgStore {
             attempt += 1;
         }
     }
+}
 
-    /// Whether the database has the operation of a commit whose answer was lost.
-    async fn is_settled(&self, method: &'static str, operation: Option<OperationId>) -> bool {
-        metrics::counter!("coffer_store_lost_commits_total", "method" => method).increment(1);
-        let Some(operation) = operation else { return false };
-        for pause in SETTLE_PAUSES {
-            tokio::time::sleep(pause).await;
-            self.database().drop_idle();
-            // What is not there may still be on its way: the session that commits it does not know that we have left.
-            if let Ok(true) = self.has_operation(operation).await {
-                tracing::info!(operation.id = %operation, "a commit whose answer was lost is there");
-                return true;
-            }
+/// Runs one method of the store in its span, and measures it.
+pub(crate) async fn measured<T>(
+    method: &'static str,
+    work: impl Future<Output = Result<T>> + Send,
+) -> Result<T> {
+    let span = tracing::info_span!(
+        "store",
+        otel.name = format!("store.{method}"),
+        otel.kind = "client",
+        otel.status_code = tracing::field::Empty,
+        db.system = "postgresql",
+        db.operation.name = method,
+    );
+    let started = Instant::now();
+    let outcome = work.instrument(span.clone()).await;
+    let reason = outcome.as_ref().map_or_else(Error::reason, |_| "OK");
+    if matches!(outcome, Err(Error::Internal { .. } | Error::Unavailable(_))) {
+        span.record("otel.status_code", "ERROR");
+    }
+    metrics::histogram!("coffer_store_seconds", "method" => method, "outcome" => reason)
+        .record(started.elapsed().as_secs_f64());
+    outcome
+}
+
+/// Of the operations of a commit whose answer was lost, those that the database has.
+pub(crate) async fn settled(
+    sessions: &Sessions,
+    method: &'static str,
+    operations: &[OperationId],
+) -> HashSet<OperationId> {
+    metrics::counter!("coffer_store_lost_commits_total", "method" => method).increment(1);
+    if operations.is_empty() {
+        return HashSet::new();
+    }
+    for pause in SETTLE_PAUSES {
+        tokio::time::sleep(pause).await;
+        sessions.database().drop_idle();
+        // What is not there may still be on its way: the session that commits it does not know that we have left.
+        // It commits all or nothing.
+        if let Ok(found) = recorded(sessions, operations).await
+            && !found.is_empty()
+        {
+            tracing::info!(method, operations = found.len(), "a commit whose answer was lost is there");
+            return found;
         }
-        tracing::warn!(operation.id = %operation, "the answer to a commit was lost, and it is not there");
-        false
     }
+    tracing::warn!(
+        method,
+        operations = operations.len(),
+        "the answer to a commit was lost, and it is not there"
+    );
+    HashSet::new()
+}
 
-    async fn has_operation(&self, operation: OperationId) -> Result<bool, Failure> {
-        let mut lease = Lease::take(self).await?;
-        let found: QueryResult<Option<uuid::Uuid>> = storage_operations::table
-            .find(operation.uuid())
-            .select(storage_operations::id)
-            .first(lease.connection()?)
-            .await
-            .optional();
-        lease.is_clean = found.is_ok();
-        Ok(found.map(|row| row.is_some())?)
-    }
+async fn recorded(sessions: &Sessions, operations: &[OperationId]) -> Result<HashSet<OperationId>, Failure> {
+    let mut lease = Lease::take(sessions).await?;
+    let found = operations::recorded(lease.connection()?, operations).await;
+    lease.is_clean = found.is_ok();
+    found
 }
 
 /// A pause before the attempt after `attempt`: without chance in it, two in each other's way would meet again.
-fn pause(attempt: u32) -> Duration {
+pub(crate) fn pause(attempt: u32) -> Duration {
     let most = FIRST_PAUSE.saturating_mul(1 << attempt.min(6));
     let chance = uuid::Uuid::new_v4().as_u64_pair().1 % 1_000;
     most / 2 + (most / 2).mul_f64(f64::from(u32::try_from(chance).unwrap_or_default()) / 1_000.0)
@@ -242,8 +255,8 @@ struct Lease {
 }
 
 impl Lease {
-    async fn take(store: &PgStore) -> Result<Self> {
-        Ok(Self { connection: Some(store.connection().await?), is_clean: false })
+    async fn take(sessions: &Sessions) -> Result<Self> {
+        Ok(Self { connection: Some(sessions.pooled().await?), is_clean: false })
     }
 
     fn connection(&mut self) -> Result<&mut AsyncPgConnection> {

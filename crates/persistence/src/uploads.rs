@@ -3,11 +3,11 @@
 //! Whoever changes an upload names the epoch he knows. It grows when somebody takes the upload over or ends it, so that what
 //! comes late changes nothing. Whatever ends an upload gives back, in the same transaction, what it holds.
 
-pub(crate) use commit::{OtherPayer, commit};
+pub(crate) use commit::Commits;
 pub(crate) use dead::{dead, live};
 pub(crate) use end::{abort, cancel, swept};
 pub(crate) use find::{find, list, requested};
-pub(crate) use open::open;
+pub(crate) use open::{Open, Opens};
 pub(crate) use progress::{checkpoint, finish, grow, reopen, take};
 
 mod commit;

@@ -16,10 +16,10 @@ use serde_json::Value;
 use uuid::Uuid;
 
 use crate::error::{Step, too_large, unreadable};
-use crate::local_paths;
 use crate::schema::{
     app_quotas, storage_files, storage_reclaims, storage_uploads, storage_volumes, user_quotas,
 };
+use crate::{links, local_paths};
 
 #[derive(Debug, Queryable, Selectable)]
 #[diesel(table_name = storage_volumes, check_for_backend(Pg))]
@@ -189,6 +189,12 @@ pub(crate) async fn update(
     }
     if must_be_empty {
         check_empty(c, id).await?;
+        // Whoever removes them would look for them by the new rules.
+        if !links::is_without(c, id).await? {
+            return Err(
+                Error::State(State::InUse("deleted files are still being removed from their paths")).into()
+            );
+        }
     }
     if row.default_prefix.unwrap_or_default() != settings.default_prefix {
         check_place(c, id, settings).await?;
@@ -217,6 +223,7 @@ pub(crate) async fn delete(c: &AsyncPgConnection, id: VolumeId) -> Step<()> {
     );
     if select(exists(reclaims)).get_result(&mut &*c).await?
         || select(exists(unswept)).get_result(&mut &*c).await?
+        || !links::is_without(c, id).await?
     {
         return Err(Error::State(State::InUse(
             "bytes that were given up are still being removed from the volume",

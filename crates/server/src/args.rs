@@ -120,6 +120,8 @@ pub(crate) enum Role {
     Admin,
     /// The audit trail of the organisation
     Auditor,
+    /// An app alone: acting for users of its organisation (`coffer-on-behalf-of`)
+    Delegate,
 }
 
 #[cfg(test)]

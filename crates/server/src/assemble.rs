@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use coffer_domain::budget::Budget;
 use coffer_domain::id::NodeId;
 use coffer_domain::service::{Coffer, Settings};
 use coffer_domain::store::{NodeStart, Store};
@@ -20,6 +21,8 @@ pub(crate) struct Assembled {
     pub(crate) coffer: Coffer,
     pub(crate) store: Arc<dyn Store>,
     pub(crate) start: NodeStart,
+    /// Of all bytes on their way.
+    pub(crate) budget: Budget,
 }
 
 /// Starts `node` anew, which ends what its earlier starts had begun.
@@ -36,19 +39,22 @@ pub(crate) async fn assemble(
         .await
         .context("cannot register this node in the database")?;
     let cluster = store.cluster().await.context("cannot read the database's identity")?;
+    let budget = Budget::new(config.memory_budget);
     let settings = Settings {
         default_volume: config.default_volume.clone(),
         allowed_roots: allowed_roots(config, data_dir)?,
         stall_timeout: config.stall_timeout,
         orphan_grace: config.reconcile.orphan_grace,
         lease,
+        open_uploads: config.limits.open_uploads_per_principal,
+        budget: budget.clone(),
     };
     let coffer = Coffer::new(Arc::clone(&store), Arc::new(Opener::default()), start, cluster, settings);
     coffer
         .ensure_default_volume(&data_dir.volume(&config.default_volume)?)
         .await
         .with_context(|| format!("cannot make the volume {}", config.default_volume))?;
-    Ok(Assembled { coffer, store, start })
+    Ok(Assembled { coffer, store, start, budget })
 }
 
 fn allowed_roots(config: &Config, data_dir: &DataDir) -> anyhow::Result<Vec<PathBuf>> {

@@ -1,13 +1,13 @@
 //! What `cofferd` can be told: defaults, below a file, below the environment, below flags.
 //!
-//! Everything that can be set stands once, in [`settings::TABLE`]. Reading a file, a variable or a flag, showing the
+//! Everything that can be set stands once, in [`settings::all`]. Reading a file, a variable or a flag, showing the
 //! outcome and the table of the README all go over that table.
 
 mod layers;
 mod mistake;
 mod redact;
 mod rules;
-pub(crate) mod settings;
+pub mod settings;
 mod value;
 
 use std::collections::BTreeMap;
@@ -18,10 +18,15 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use coffer_domain::budget::Budget;
+use coffer_domain::egress;
+use coffer_domain::network::Network;
 use coffer_persistence::database::SchemaName;
 
-pub(crate) use layers::Flags;
-pub(crate) use mistake::{Mistakes, Source};
+pub use layers::Flags;
+pub use mistake::Mistakes;
+
+pub(crate) use mistake::Source;
 
 use mistake::Mistake;
 
@@ -33,9 +38,13 @@ pub(crate) struct Config {
     pub(crate) http: Http,
     pub(crate) database: Database,
     pub(crate) auth: Auth,
+    pub(crate) egress: egress::Policy,
+    pub(crate) limits: Limits,
+    pub(crate) memory_budget: usize,
     pub(crate) default_volume: String,
     pub(crate) allowed_roots: Vec<PathBuf>,
     pub(crate) stall_timeout: Duration,
+    pub(crate) min_rate: u64,
     pub(crate) node_lease: Duration,
     pub(crate) reconcile: Reconcile,
     pub(crate) telemetry: Telemetry,
@@ -48,6 +57,31 @@ pub(crate) struct Grpc {
     pub(crate) addr: SocketAddr,
     pub(crate) max_connections: usize,
     pub(crate) max_connections_per_source: usize,
+    pub(crate) first_request_timeout: Duration,
+    pub(crate) idle_timeout: Duration,
+    pub(crate) max_connection_age: Duration,
+    pub(crate) tls: Tls,
+    pub(crate) insecure: bool,
+    pub(crate) trusted_proxies: Vec<Network>,
+}
+
+/// Its certificates, and those of clients.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Tls {
+    pub(crate) certificate: Option<PathBuf>,
+    pub(crate) key: Option<PathBuf>,
+    pub(crate) client_ca: Option<PathBuf>,
+    pub(crate) client_auth: ClientAuth,
+    pub(crate) client_crl: Option<PathBuf>,
+}
+
+/// How much callers may have at once.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Limits {
+    pub(crate) requests: usize,
+    pub(crate) requests_per_principal: usize,
+    pub(crate) uploads_per_principal: usize,
+    pub(crate) open_uploads_per_principal: usize,
 }
 
 /// The listener for probes and metrics.
@@ -73,6 +107,11 @@ pub(crate) struct Auth {
     pub(crate) issuer: Option<String>,
     pub(crate) audience: Option<String>,
     pub(crate) jwks_file: Option<PathBuf>,
+    pub(crate) jwks_url: Option<String>,
+    pub(crate) jwks_refresh: Duration,
+    pub(crate) jwks_max_age: Duration,
+    pub(crate) jwks_root_certificates: Option<PathBuf>,
+    pub(crate) certificates_file: Option<PathBuf>,
     pub(crate) development: Development,
 }
 
@@ -104,6 +143,11 @@ value::words! {
 }
 
 value::words! {
+    /// Whether clients must show a certificate.
+    ClientAuth { Optional = "optional", Required = "required" }
+}
+
+value::words! {
     /// Whether tokens of the development key are trusted.
     Development { Auto = "auto", On = "on", Off = "off" }
 }
@@ -121,6 +165,18 @@ impl Default for Config {
                 addr: SocketAddr::from(([127, 0, 0, 1], 50051)),
                 max_connections: 1_024,
                 max_connections_per_source: 512,
+                first_request_timeout: Duration::from_secs(30),
+                idle_timeout: Duration::from_secs(10 * 60),
+                max_connection_age: Duration::ZERO,
+                tls: Tls {
+                    certificate: None,
+                    key: None,
+                    client_ca: None,
+                    client_auth: ClientAuth::Optional,
+                    client_crl: None,
+                },
+                insecure: false,
+                trusted_proxies: Vec::new(),
             },
             http: Http { addr: SocketAddr::from(([127, 0, 0, 1], 9464)) },
             database: Database {
@@ -131,10 +187,29 @@ impl Default for Config {
                 root_certificates: None,
                 migrate: Migrate::Check,
             },
-            auth: Auth { issuer: None, audience: None, jwks_file: None, development: Development::Auto },
+            auth: Auth {
+                issuer: None,
+                audience: None,
+                jwks_file: None,
+                jwks_url: None,
+                jwks_refresh: Duration::from_secs(15 * 60),
+                jwks_max_age: Duration::from_secs(24 * 60 * 60),
+                jwks_root_certificates: None,
+                certificates_file: None,
+                development: Development::Auto,
+            },
+            egress: egress::Policy::default(),
+            limits: Limits {
+                requests: 4_096,
+                requests_per_principal: 1_024,
+                uploads_per_principal: 512,
+                open_uploads_per_principal: 10_000,
+            },
+            memory_budget: Budget::DEFAULT_BYTES,
             default_volume: "main".to_owned(),
             allowed_roots: Vec::new(),
             stall_timeout: Duration::from_secs(30),
+            min_rate: 16 * 1024,
             node_lease: Duration::from_secs(15),
             reconcile: Reconcile {
                 interval: Duration::from_secs(10),
@@ -173,14 +248,16 @@ impl Config {
 
 /// What the settings are for: some combinations matter only to a server that listens.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Purpose {
+pub enum Purpose {
+    /// `serve`, or to show what it would use.
     Serve,
+    /// Everything else.
     Tool,
 }
 
 /// Settings, and who set those that are not as by default.
 #[derive(Debug, Clone)]
-pub(crate) struct Loaded {
+pub struct Loaded {
     pub(crate) config: Config,
     sources: BTreeMap<&'static str, Source>,
 }
@@ -191,7 +268,7 @@ impl Loaded {
     /// # Errors
     ///
     /// Every mistake of every layer at once, also of values that a higher layer overrides.
-    pub(crate) fn read(
+    pub fn read(
         flags: &Flags,
         environment: impl IntoIterator<Item = (OsString, OsString)>,
         purpose: Purpose,
@@ -201,12 +278,10 @@ impl Loaded {
         let mut config = Config::default();
         let mut sources = BTreeMap::new();
         for layers::Given { setting, value, source } in given {
-            match (setting.set)(&mut config, &value) {
-                Ok(()) => {
-                    sources.insert(setting.key, source);
-                }
-                Err(problem) => mistakes.push(Mistake::of(setting.key, &source, problem)),
+            if let Err(problem) = (setting.set)(&mut config, &value) {
+                mistakes.push(Mistake::of(setting.key, &source, problem));
             }
+            sources.insert(setting.key, source);
         }
         let mut loaded = Self { config, sources };
         rules::check(&mut loaded, purpose, &mut mistakes);
@@ -219,9 +294,9 @@ impl Loaded {
     }
 
     /// All settings as a file that would give the same, each with its source, and with what it does if `explain`. Without passwords.
-    pub(crate) fn to_toml(&self, explain: bool) -> String {
+    pub fn to_toml(&self, explain: bool) -> String {
         let mut text = String::new();
-        for setting in settings::TABLE {
+        for setting in settings::all() {
             if explain {
                 writeln!(text, "\n# {}", setting.doc).expect("writing to a string does not fail");
             }
@@ -229,9 +304,13 @@ impl Loaded {
                 Some(shown) => format!("{} = {shown}", setting.key),
                 None => format!("# {} is not set", setting.key),
             };
-            writeln!(text, "{line:<56} # {}", self.source(setting.key))
-                .expect("writing to a string does not fail");
+            // A comment ends with its line, and a file may have any name.
+            let source = self.source(setting.key).to_string().replace(char::is_control, " ");
+            writeln!(text, "{line:<56} # {source}").expect("writing to a string does not fail");
         }
         text
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -2,7 +2,7 @@
 
 mod args;
 mod assemble;
-mod config;
+pub mod config;
 mod data_dir;
 mod metadata;
 mod migrate;

@@ -240,6 +240,7 @@ fn caller(person: &Person) -> Caller {
         organisation: ORGANISATION.to_owned(),
         projects: Vec::new(),
         roles: Roles { is_admin: person.is_admin, is_auditor: person.is_admin, ..Roles::default() },
+        is_delegated: false,
         expires_at: now() + TimeDelta::hours(1),
     })
 }
@@ -252,6 +253,7 @@ fn operator() -> Caller {
         organisation: String::new(),
         projects: Vec::new(),
         roles: Roles { is_operator: true, ..Roles::default() },
+        is_delegated: false,
         expires_at: now() + TimeDelta::hours(1),
     })
 }

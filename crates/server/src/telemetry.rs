@@ -36,12 +36,16 @@ impl Telemetry {
     pub(crate) fn install(config: &config::Telemetry) -> anyhow::Result<Self> {
         opentelemetry::global::set_text_map_propagator(TraceContextPropagator::new());
         let provider = provider(config)?;
-        let traces = tracing_opentelemetry::layer().with_tracer(provider.tracer("cofferd")).with_filter(
-            filter::filter_fn(|metadata| {
+        let traces = tracing_opentelemetry::layer()
+            .with_tracer(provider.tracer("cofferd"))
+            // Taken note of at each step of a task, whether or not anybody ever looks.
+            .with_tracked_inactivity(false)
+            .with_threads(false)
+            .with_location(false)
+            .with_filter(filter::filter_fn(|metadata| {
                 // What the exporter itself does would be exported for ever.
                 *metadata.level() <= LevelFilter::INFO && metadata.target().starts_with("coffer")
-            }),
-        );
+            }));
         let log_filter = EnvFilter::builder().parse(&config.log_filter).context("telemetry.log_filter")?;
         let logs = match config.log_format {
             LogFormat::Human => fmt::layer()

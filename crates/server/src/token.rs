@@ -39,5 +39,6 @@ fn name(role: Role) -> &'static str {
         Role::Operator => "operator",
         Role::Admin => "admin",
         Role::Auditor => "auditor",
+        Role::Delegate => "delegate",
     }
 }

@@ -134,7 +134,7 @@ fn all_mistakes_are_told_at_once_each_with_its_place() {
         "COFFER_DATABASE_SCHEMA: database.schema is wrong",
         "COFFER_TELEMETRY_LOG_FORMAT: telemetry.log_format must not be empty",
         "database.mode is external (COFFER_DATABASE_MODE), so database.url or DATABASE_URL must be given",
-        "auth.issuer without auth.audience and auth.jwks_file",
+        "auth.issuer without auth.audience and auth.jwks_file or auth.jwks_url",
     ] {
         assert!(text.contains(expected), "{expected}\n\nis not in\n\n{text}");
     }
@@ -202,22 +202,85 @@ fn an_embedded_database_ignores_the_common_url_but_not_one_meant_for_it() {
 
 #[test]
 fn the_development_key_is_for_loopback_and_for_nobody_else() {
-    let dir = tempfile::tempdir().unwrap();
     let issuer = ["auth.issuer=https://i", "auth.audience=coffer", "auth.jwks_file=/keys.json"];
     let cases: &[(&[&str], Option<&str>)] = &[
         (&[], None),
         (&["grpc.addr=[::1]:1"], None),
-        (&["grpc.addr=0.0.0.0:1"], Some("is not loopback, so auth.issuer must be given")),
-        (&["grpc.addr=0.0.0.0:1", "auth.development=on"], Some("whoever holds the development key")),
+        (
+            &["grpc.addr=0.0.0.0:1", "grpc.insecure=true"],
+            Some("auth.issuer or auth.certificates_file must be given"),
+        ),
+        (
+            &["grpc.addr=0.0.0.0:1", "grpc.insecure=true", "auth.development=on"],
+            Some("whoever holds the development key"),
+        ),
         (&["auth.development=off"], Some("no caller could be known")),
         (&issuer, None),
-        (&["grpc.addr=0.0.0.0:1", issuer[0], issuer[1], issuer[2]], None),
+        (&["grpc.addr=0.0.0.0:1", "grpc.insecure=true", issuer[0], issuer[1], issuer[2]], None),
         (&["auth.development=on", issuer[0], issuer[1], issuer[2]], Some("does not go with an auth.issuer")),
         (&["grpc.addr=127.0.0.1:1", "http.addr=127.0.0.1:1"], Some("are both 127.0.0.1:1")),
     ];
+    check(cases);
+}
+
+#[test]
+fn tokens_do_not_travel_in_clear_unless_somebody_says_so() {
+    let issuer = ["auth.issuer=https://i", "auth.audience=coffer", "auth.jwks_file=/keys.json"];
+    let tls = ["grpc.tls.certificate=/c.pem", "grpc.tls.key=/k.pem"];
+    let ca = "grpc.tls.client_ca=/ca.pem";
+    let list = "auth.certificates_file=/list.json";
+    let cases: &[(&[&str], Option<&str>)] = &[
+        (
+            &["grpc.addr=0.0.0.0:1", issuer[0], issuer[1], issuer[2]],
+            Some("so grpc.tls.certificate must be given"),
+        ),
+        (&["grpc.addr=0.0.0.0:1", issuer[0], issuer[1], issuer[2], tls[0], tls[1]], None),
+        (&["grpc.addr=0.0.0.0:1", tls[0], tls[1], ca, list], None),
+        (&[tls[0]], Some("grpc.tls.certificate and grpc.tls.key go together")),
+        (&[tls[1]], Some("grpc.tls.certificate and grpc.tls.key go together")),
+        (&[ca], Some("grpc.tls.client_ca needs a grpc.tls.certificate")),
+        (&[tls[0], tls[1], list], Some("auth.certificates_file needs a grpc.tls.client_ca")),
+        (&[tls[0], tls[1], "grpc.tls.client_crl=/crl.pem"], Some("client_crl needs a grpc.tls.client_ca")),
+        (&[tls[0], tls[1], "grpc.tls.client_auth=required"], Some("which needs a grpc.tls.client_ca")),
+        (&[tls[0], tls[1], ca, "grpc.tls.client_auth=always"], Some("must be one of optional, required")),
+        (&["grpc.insecure=yes"], Some("must be true or false")),
+    ];
+    check(cases);
+}
+
+#[test]
+fn keys_come_from_one_place_that_nobody_between_can_change() {
+    let issuer = ["auth.issuer=https://i", "auth.audience=coffer"];
+    let with = |url: &'static str| [issuer[0], issuer[1], url];
+    let cases: &[(&[&str], Option<&str>)] = &[
+        (&with("auth.jwks_url=https://id.example/keys"), None),
+        (&with("auth.jwks_url=http://127.0.0.1:8080/keys"), None),
+        (&with("auth.jwks_url=http://[::1]:8080/keys"), None),
+        (&with("auth.jwks_url=http://id.example/keys"), Some("http:// is for loopback only")),
+        (&with("auth.jwks_url=https://a:b@id.example/keys"), Some("must hold no password")),
+        (&with("auth.jwks_url=ftp://id.example/keys"), Some("must be https://")),
+        (&with("auth.jwks_url=keys"), Some("auth.jwks_url")),
+        (
+            &[issuer[0], issuer[1], "auth.jwks_url=https://i/k", "auth.jwks_file=/k"],
+            Some(
+                "auth.jwks_file (--set auth.jwks_file) and auth.jwks_url (--set auth.jwks_url) are both given",
+            ),
+        ),
+        (&["auth.jwks_refresh=1h", "auth.jwks_max_age=30m"], Some("must not be shorter")),
+        (&["auth.jwks_refresh=9s"], Some("must be from 10s")),
+        (&["egress.allow=127.0.0.0/8, ::1", "egress.deny=10.0.0.0/8"], None),
+        (&["egress.allow=localhost"], Some("must be an address or a network")),
+        (&["grpc.trusted_proxies=10.0.0.1/8"], Some("\"10.0.0.1/8\" is none")),
+    ];
+    check(cases);
+}
+
+/// Each of these settings alone is right, or has one mistake.
+fn check(cases: &[(&[&str], Option<&str>)]) {
+    let dir = tempfile::tempdir().expect("a directory");
     for (settings, mistake) in cases {
         let arguments = settings.iter().flat_map(|setting| ["--set", setting]);
-        let output = cofferd(dir.path()).args(arguments).output().unwrap();
+        let output = cofferd(dir.path()).args(arguments).output().expect("cofferd runs");
         let text = stderr(&output);
         match mistake {
             None => assert!(output.status.success(), "{settings:?}: {text}"),
@@ -235,6 +298,9 @@ fn variables_of_other_programs_are_left_alone() {
     let output = cofferd(dir.path())
         .env("COFFER_ADDR", "http://127.0.0.1:50051")
         .env("COFFER_TOKEN", "t")
+        .env("COFFER_CA", "/ca.pem")
+        .env("COFFER_CERT", "/client.pem")
+        .env("COFFER_KEY", "/client.key")
         .env("COFFER_POSTGRES_BIN", "/opt/pg/bin")
         .env("COFFER_REQUIRE_BACKENDS", "1")
         .env("COFFER_DATA_DIR", "/var/lib/coffer")

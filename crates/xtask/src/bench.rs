@@ -2,7 +2,7 @@
 
 mod transfer;
 
-use crate::tests;
+use crate::tests::{self, Binary};
 use crate::workspace::Workspace;
 
 /// A PostgreSQL that syncs to the disk, as in use.
@@ -10,7 +10,7 @@ const DURABLE: (&str, u64) = ("COFFER_DURABLE", 1);
 
 #[derive(clap::Subcommand)]
 pub(crate) enum Bench {
-    /// `coffer upload` and `download` of one file against `dd` and `cp` of the same file on the same disk.
+    /// Uploads and downloads of one large file, against a server that does nothing else, the disk, rclone and nginx.
     Transfer(transfer::Options),
     /// An upload by StartUpload and WriteFile, which can be resumed, against one that cannot.
     Resume {
@@ -30,6 +30,21 @@ pub(crate) enum Bench {
         #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..))]
         pairs: u32,
     },
+    /// The most memory that the service takes for many transfers at once.
+    Memory {
+        /// Uploads that are all under way at the same time.
+        #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..))]
+        uploads: u32,
+        /// Size of each; the disk must hold them all.
+        #[arg(long, default_value_t = 1024, value_parser = clap::value_parser!(u32).range(1..))]
+        size_mib: u32,
+        /// Connections that do nothing.
+        #[arg(long, default_value_t = 500)]
+        idle: u32,
+        /// Downloads whose readers take a few KiB per second.
+        #[arg(long, default_value_t = 64)]
+        readers: u32,
+    },
 }
 
 /// # Errors
@@ -40,12 +55,21 @@ pub(crate) fn run(workspace: &Workspace, bench: &Bench) -> anyhow::Result<()> {
         Bench::Resume { size_mib, pairs } => {
             let settings =
                 [("COFFER_SIZE_MIB", (*size_mib).into()), ("COFFER_PAIRS", (*pairs).into()), DURABLE];
-            tests::at_length(workspace, "speed::", &settings)
+            tests::at_length(workspace, Binary::Suite, "speed::", &settings)
         }
         Bench::Small { seconds, pairs } => {
             let settings =
                 [("COFFER_SECONDS", (*seconds).into()), ("COFFER_PAIRS", (*pairs).into()), DURABLE];
-            tests::at_length(workspace, "small_uploads::", &settings)
+            tests::at_length(workspace, Binary::Suite, "small_uploads::", &settings)
+        }
+        Bench::Memory { uploads, size_mib, idle, readers } => {
+            let settings = [
+                ("COFFER_UPLOADS", (*uploads).into()),
+                ("COFFER_SIZE_MIB", (*size_mib).into()),
+                ("COFFER_IDLE", (*idle).into()),
+                ("COFFER_READERS", (*readers).into()),
+            ];
+            tests::at_length(workspace, Binary::Load, "memory::", &settings)
         }
     }
 }

@@ -8,6 +8,7 @@ mod bench;
 mod cofferd;
 mod content;
 mod demo;
+mod fuzz;
 mod lint;
 mod process;
 mod schema;
@@ -35,6 +36,8 @@ enum Task {
     /// Measures against a plain baseline on the same machine.
     #[command(subcommand)]
     Bench(bench::Bench),
+    /// Looks for bytes that break a property.
+    Fuzz(fuzz::Options),
     /// Runs the long form of a test.
     #[command(subcommand)]
     Soak(soak::Soak),
@@ -60,6 +63,7 @@ fn run(task: &Task) -> anyhow::Result<()> {
         Task::Lint => lint::run(&workspace),
         Task::Schema(options) => schema::run(&workspace, options),
         Task::Bench(bench) => bench::run(&workspace, bench),
+        Task::Fuzz(options) => fuzz::run(&workspace, options),
         Task::Soak(soak) => soak::run(&workspace, soak),
     }
 }

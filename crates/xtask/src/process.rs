@@ -58,8 +58,13 @@ pub(crate) fn interrupts() -> anyhow::Result<mpsc::Receiver<()>> {
 
 /// Waits a moment before something is looked at again.
 pub(crate) fn pause() {
+    pause_for(Duration::from_millis(20));
+}
+
+/// Waits so long.
+pub(crate) fn pause_for(time: Duration) {
     #[expect(clippy::disallowed_methods, reason = "no async runtime here whose thread it could block")]
-    std::thread::sleep(Duration::from_millis(20));
+    std::thread::sleep(time);
 }
 
 fn shown(command: &Command) -> String {

@@ -5,6 +5,7 @@ use anyhow::bail;
 use crate::workspace::Workspace;
 
 mod go;
+mod peers;
 mod postgres;
 mod tools;
 
@@ -27,9 +28,16 @@ pub(crate) enum Need {
     CargoDeny,
     /// diesel's command line, for PostgreSQL.
     Diesel,
+    /// A C++ compiler, for libFuzzer.
+    Cpp,
+    /// A peer to be measured with.
+    Rclone,
+    /// Another one.
+    Nginx,
+    Curl,
 }
 
-/// What the demo and the benchmarks need.
+/// What the demo needs.
 pub(crate) const SERVER: [Need; 1] = [Need::Postgres];
 /// What printing `schema.rs` needs.
 pub(crate) const SCHEMA: [Need; 3] = [Need::RustComponents, Need::Postgres, Need::Diesel];
@@ -39,8 +47,12 @@ pub(crate) const LINT: [Need; 5] =
 /// What the tests need to skip none. Go stands before what is built with it.
 pub(crate) const TESTS: [Need; 7] =
     [Need::Postgres, Need::Git, Need::Strace, Need::Python, Need::Go, Need::Buf, Need::Grpcurl];
-/// All of it.
-pub(crate) const EVERYTHING: [Need; 10] = [
+/// What the fuzz targets need.
+pub(crate) const FUZZ: [Need; 1] = [Need::Cpp];
+/// What transfers are compared with. A benchmark goes on without those it cannot get.
+pub(crate) const PEERS: [Need; 3] = [Need::Curl, Need::Rclone, Need::Nginx];
+/// All of it but the peers.
+pub(crate) const EVERYTHING: [Need; 11] = [
     Need::RustComponents,
     Need::Postgres,
     Need::Git,
@@ -51,6 +63,7 @@ pub(crate) const EVERYTHING: [Need; 10] = [
     Need::Grpcurl,
     Need::CargoDeny,
     Need::Diesel,
+    Need::Cpp,
 ];
 
 /// Installs what is missing of `needs`, in their order.
@@ -90,6 +103,10 @@ impl Need {
             Self::Grpcurl => workspace.has("grpcurl"),
             Self::CargoDeny => workspace.has("cargo-deny"),
             Self::Diesel => workspace.has("diesel"),
+            Self::Cpp => workspace.has("c++"),
+            Self::Rclone => peers::has_rclone(workspace),
+            Self::Nginx => peers::has_nginx(workspace),
+            Self::Curl => workspace.has("curl"),
         }
     }
 
@@ -105,6 +122,10 @@ impl Need {
             Self::Grpcurl => go::install_grpcurl(workspace),
             Self::CargoDeny => tools::install_cargo_deny(workspace),
             Self::Diesel => tools::install_diesel(workspace),
+            Self::Cpp => tools::apt(workspace, &["g++"]),
+            Self::Rclone => peers::install_rclone(workspace),
+            Self::Nginx => peers::install_nginx(workspace),
+            Self::Curl => tools::apt(workspace, &["curl"]),
         }
     }
 
@@ -131,6 +152,10 @@ impl Need {
                 "install libpq's headers (Debian: apt-get install libpq-dev), then \
                  cargo install diesel_cli --locked --no-default-features --features postgres"
             }
+            Self::Cpp => "install a C++ compiler (Debian: apt-get install g++)",
+            Self::Rclone => "put rclone into PATH",
+            Self::Nginx => "put nginx into PATH, with its DAV module",
+            Self::Curl => "install curl",
         }
     }
 }

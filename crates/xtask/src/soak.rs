@@ -1,6 +1,6 @@
 //! `cargo xtask soak`: the long forms of tests that `cargo xtask test` runs briefly.
 
-use crate::tests;
+use crate::tests::{self, Binary};
 use crate::workspace::Workspace;
 
 #[derive(clap::Subcommand)]
@@ -50,11 +50,30 @@ pub(crate) enum Soak {
         #[arg(long, default_value_t = 0x5EED)]
         seed: u64,
     },
+    /// Paths that are meant to lead out of a volume.
+    Paths {
+        /// On each of two volumes, one of which has its files at their paths.
+        #[arg(long, default_value_t = 2_500)]
+        paths: u32,
+        /// Another seed takes other paths.
+        #[arg(long, default_value_t = 0x5EED)]
+        seed: u64,
+    },
+    /// Attacks on HTTP/2 while honest clients from another address work.
+    Http2 {
+        /// Length of each attack; below 15, how long the slowest of the service's waits lasts is not seen.
+        #[arg(long, default_value_t = 15, value_parser = clap::value_parser!(u32).range(1..))]
+        seconds: u32,
+    },
 }
 
 /// # Errors
 /// When the test fails.
 pub(crate) fn run(workspace: &Workspace, soak: &Soak) -> anyhow::Result<()> {
+    let binary = match soak {
+        Soak::Http2 { .. } => Binary::Load,
+        _ => Binary::Suite,
+    };
     let (names, settings): (&str, Vec<(&str, u64)>) = match soak {
         Soak::Kill { kills, seed } => {
             ("crash::nothing_acknowledged", vec![("COFFER_KILLS", (*kills).into()), ("COFFER_SEED", *seed)])
@@ -75,6 +94,10 @@ pub(crate) fn run(workspace: &Workspace, soak: &Soak) -> anyhow::Result<()> {
         Soak::Model { cases, seed } => {
             ("model::", vec![("COFFER_CASES", (*cases).into()), ("COFFER_SEED", *seed)])
         }
+        Soak::Paths { paths, seed } => {
+            ("hostile_paths::", vec![("COFFER_PATHS", (*paths).into()), ("COFFER_SEED", *seed)])
+        }
+        Soak::Http2 { seconds } => ("attacks::", vec![("COFFER_SECONDS", (*seconds).into())]),
     };
-    tests::at_length(workspace, names, &settings)
+    tests::at_length(workspace, binary, names, &settings)
 }

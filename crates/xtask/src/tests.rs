@@ -14,15 +14,33 @@ pub(crate) struct Options {
     arguments: Vec<OsString>,
 }
 
-/// Runs tests of the suite at length, in release: one after the other, so that each has the machine for itself and its figures stay
-/// together. The settings are the suite's environment variables.
+/// A test binary with tests that can run at length.
+#[derive(Clone, Copy)]
+pub(crate) enum Binary {
+    /// `tests/suite`
+    Suite,
+    /// `tests/load`
+    Load,
+}
+
+/// Runs tests at length, in release: one after the other, so that each has the machine for itself and its figures stay together. The
+/// settings are the tests' environment variables.
 ///
 /// # Errors
 /// When a backend is missing, or a test fails.
-pub(crate) fn at_length(workspace: &Workspace, tests: &str, settings: &[(&str, u64)]) -> anyhow::Result<()> {
+pub(crate) fn at_length(
+    workspace: &Workspace,
+    binary: Binary,
+    tests: &str,
+    settings: &[(&str, u64)],
+) -> anyhow::Result<()> {
     setup::ensure(workspace, &setup::TESTS)?;
+    let (package, name) = match binary {
+        Binary::Suite => ("coffer-tests", "suite"),
+        Binary::Load => ("coffer-load", "load"),
+    };
     let mut command = workspace.cargo();
-    command.args(["test", "--release", "-p", "coffer-tests", "--test", "suite", "--", tests]);
+    command.args(["test", "--release", "-p", package, "--test", name, "--", tests]);
     command.args(["--nocapture", "--test-threads=1"]);
     command.envs(settings.iter().map(|(name, value)| (name, value.to_string())));
     run_command(&mut command)

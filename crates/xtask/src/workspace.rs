@@ -60,9 +60,17 @@ impl Workspace {
         command
     }
 
-    /// The cargo that runs xtask.
+    /// The cargo that runs xtask, without what it told xtask of its package: some dependencies build themselves anew for that.
     pub(crate) fn cargo(&self) -> Command {
-        self.command(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
+        let mut command = self.command(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+        for (variable, _) in env::vars_os() {
+            let is_of_package =
+                |name: &str| name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_");
+            if variable.to_str().is_some_and(is_of_package) {
+                command.env_remove(variable);
+            }
+        }
+        command
     }
 
     /// Whether a program of this name is among the tools or in PATH.

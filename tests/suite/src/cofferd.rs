@@ -213,6 +213,11 @@ impl Cofferd {
         waited.await.expect("no panic").expect("the child can be waited for")
     }
 
+    /// The process's id.
+    pub fn pid(&self) -> u32 {
+        self.running().child.id()
+    }
+
     /// `host:port` of the gRPC listener.
     pub fn grpc_addr(&self) -> &str {
         &self.running().grpc_addr
@@ -334,6 +339,14 @@ fn binary(name: &str) -> PathBuf {
     built.get_or_init(|| {
         let mut build = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
         build.args(["build", "--quiet"]).args(arguments).current_dir(env!("CARGO_MANIFEST_DIR"));
+        // What cargo tells a test of its package, some dependencies build themselves anew for.
+        for (variable, _) in std::env::vars_os() {
+            let is_of_package =
+                |name: &str| name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_");
+            if variable.to_str().is_some_and(is_of_package) {
+                build.env_remove(variable);
+            }
+        }
         if !cfg!(debug_assertions) {
             build.arg("--release");
         }

@@ -10,6 +10,7 @@ use coffer_proto::v1::{
     quota_service_client::QuotaServiceClient, transfer_service_client::TransferServiceClient,
     volume_service_client::VolumeServiceClient,
 };
+use std::net::IpAddr;
 use tonic::{
     Code, Request, Status,
     codegen::tokio_stream::iter as stream,
@@ -78,7 +79,13 @@ impl Clients {
         Self::over(endpoint(addr).connect_lazy(), token)
     }
 
-    fn over(channel: Channel, token: Option<&str>) -> Self {
+    /// The same from an address of this machine, such as another one of loopback.
+    pub fn from(addr: &str, source: IpAddr, token: Option<&str>) -> Self {
+        Self::over(endpoint(addr).local_address(Some(source)).connect_lazy(), token)
+    }
+
+    /// Clients on a connection.
+    pub fn over(channel: Channel, token: Option<&str>) -> Self {
         let bearer =
             Bearer(token.map(|token| format!("Bearer {token}").parse().expect("a token is visible ASCII")));
         Self {

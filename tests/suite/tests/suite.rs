@@ -8,16 +8,24 @@ mod audit;
 mod bad_transfers;
 #[path = "suite/crash.rs"]
 mod crash;
+#[path = "suite/durability.rs"]
+mod durability;
 #[path = "suite/edge.rs"]
 mod edge;
 #[path = "suite/files.rs"]
 mod files;
+#[path = "suite/floods.rs"]
+mod floods;
+#[path = "suite/hostile_paths.rs"]
+mod hostile_paths;
 #[path = "suite/interop.rs"]
 mod interop;
 #[path = "suite/library.rs"]
 mod library;
 #[path = "suite/life.rs"]
 mod life;
+#[path = "suite/limits.rs"]
+mod limits;
 #[path = "suite/model.rs"]
 mod model;
 #[path = "suite/quota_races.rs"]
@@ -38,12 +46,16 @@ mod small_uploads;
 mod speed;
 #[path = "suite/steps.rs"]
 mod steps;
+#[path = "suite/strategies.rs"]
+mod strategies;
 #[path = "suite/telemetry.rs"]
 mod telemetry;
 #[path = "suite/tokens.rs"]
 mod tokens;
 #[path = "suite/transfers.rs"]
 mod transfers;
+#[path = "suite/trust.rs"]
+mod trust;
 #[path = "suite/uploads.rs"]
 mod uploads;
 #[path = "suite/volumes.rs"]

@@ -37,7 +37,7 @@ pub struct Claims {
     pub app: Option<String>,
     /// Projects whose quotas may be charged.
     pub projects: Vec<String>,
-    /// `operator`, `admin`, `auditor`.
+    /// `operator`, `admin`, `auditor`, `delegate`.
     pub roles: Vec<String>,
 }
 

@@ -1,14 +1,17 @@
 //! Public keys, each pinned to the one algorithm it verifies.
 
+mod seen;
+
 use super::Error;
 use ring::signature::{
     ECDSA_P256_SHA256_FIXED, ED25519, RSA_PKCS1_2048_8192_SHA256, RsaPublicKeyComponents, UnparsedPublicKey,
 };
+use seen::Seen;
 use spki::{
     Document, ObjectIdentifier, SubjectPublicKeyInfoRef,
     der::{Decode as _, asn1::UintRef},
 };
-use std::ops::RangeInclusive;
+use std::{ops::RangeInclusive, sync::Arc};
 
 const ED25519_OID: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.101.112");
 const EC_OID: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.10045.2.1");
@@ -42,7 +45,10 @@ impl Algorithm {
 
 /// A key that verifies one algorithm.
 #[derive(Debug, Clone)]
-pub struct PublicKey(Material);
+pub struct PublicKey {
+    material: Material,
+    seen: Arc<Seen>,
+}
 
 #[derive(Debug, Clone)]
 enum Material {
@@ -87,7 +93,7 @@ impl PublicKey {
     /// An Ed25519 key of 32 bytes.
     pub(super) fn ed25519(bytes: &[u8]) -> Result<Self, Error> {
         let bytes = bytes.try_into().map_err(|_| Error::NotAKey("Ed25519 keys have 32 bytes".to_owned()))?;
-        Ok(Self(Material::Ed25519(bytes)))
+        Ok(Material::Ed25519(bytes).into())
     }
 
     /// A P-256 key: `04`, x, y.
@@ -95,7 +101,7 @@ impl PublicKey {
         if point[0] != 4 {
             return Err(Error::NotAKey("the point must be uncompressed".to_owned()));
         }
-        Ok(Self(Material::P256(point)))
+        Ok(Material::P256(point).into())
     }
 
     /// An RSA key by its big-endian modulus and exponent.
@@ -106,12 +112,12 @@ impl PublicKey {
         if !RSA_BITS.contains(&bits) {
             return Err(Error::Algorithm(format!("RSA of {bits} bits")));
         }
-        Ok(Self(Material::Rsa { n, e }))
+        Ok(Material::Rsa { n, e }.into())
     }
 
     /// The algorithm this key is for.
     pub const fn algorithm(&self) -> Algorithm {
-        match self.0 {
+        match self.material {
             Material::Ed25519(_) => Algorithm::EdDsa,
             Material::P256(_) => Algorithm::Es256,
             Material::Rsa { .. } => Algorithm::Rs256,
@@ -120,7 +126,11 @@ impl PublicKey {
 
     /// Whether `signature` is this key's over `message`.
     pub(super) fn verifies(&self, message: &[u8], signature: &[u8]) -> bool {
-        match &self.0 {
+        let mark = seen::mark(message, signature);
+        if self.seen.has(&mark) {
+            return true;
+        }
+        let is_good = match &self.material {
             Material::Ed25519(key) => UnparsedPublicKey::new(&ED25519, key).verify(message, signature),
             Material::P256(key) => {
                 UnparsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, key).verify(message, signature)
@@ -129,7 +139,17 @@ impl PublicKey {
                 RsaPublicKeyComponents { n, e }.verify(&RSA_PKCS1_2048_8192_SHA256, message, signature)
             }
         }
-        .is_ok()
+        .is_ok();
+        if is_good {
+            self.seen.keep(mark);
+        }
+        is_good
+    }
+}
+
+impl From<Material> for PublicKey {
+    fn from(material: Material) -> Self {
+        Self { material, seen: Arc::default() }
     }
 }
 

@@ -1,4 +1,4 @@
-//! The body of an answer: passes frames on, ends them at the deadline, and notes the trailers.
+//! The body of an answer: passes frames on, ends them at the deadline or when nobody takes them, and notes the trailers.
 
 use super::{call::Call, mark};
 use crate::status::status;
@@ -9,6 +9,7 @@ use http_body::{Body, Frame, SizeHint};
 use std::{
     pin::Pin,
     task::{Context, Poll, ready},
+    time::Duration,
 };
 use tokio::time::{Instant, Sleep, sleep_until};
 
@@ -35,13 +36,28 @@ impl<B> EdgeBody<B> {
         Self { inner: Some(inner), deadline: deadline.map(|at| Box::pin(sleep_until(at))), call: Some(call) }
     }
 
+    /// For a connection that cannot send what it has of this answer: ready with the trailers that end it when the deadline has passed.
+    /// Nothing comes after them.
+    pub fn poll_overdue(&mut self, context: &mut Context<'_>) -> Poll<HeaderMap> {
+        match &mut self.deadline {
+            Some(deadline) => deadline.as_mut().poll(context).map(|()| self.end(&Error::DeadlineExceeded)),
+            None => Poll::Pending,
+        }
+    }
+
+    /// For a connection whose client has taken nothing of this answer for so long: the trailers that end it. Nothing comes after them.
+    pub fn stalled(&mut self, timeout: Duration) -> HeaderMap {
+        self.end(&Error::Stalled { seconds: timeout.as_secs() })
+    }
+
     /// Ends the answer now: what produces it is dropped, and the caller hears why.
-    fn exceed(&mut self) -> HeaderMap {
+    fn end(&mut self, error: &Error) -> HeaderMap {
         self.inner = None;
+        self.deadline = None;
         let mut trailers = HeaderMap::new();
         if let Some(mut call) = self.call.take() {
-            let exceeded = call.span().in_scope(|| status(&Error::DeadlineExceeded));
-            exceeded
+            let status = call.span().in_scope(|| status(error));
+            status
                 .add_header(&mut trailers)
                 .expect("a status of the service's own words is made of valid headers");
             mark(&mut trailers, &call);
@@ -63,12 +79,10 @@ where
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
         let this = &mut *self;
-        let Some(inner) = &mut this.inner else { return Poll::Ready(None) };
-        if let Some(deadline) = &mut this.deadline
-            && deadline.as_mut().poll(context).is_ready()
-        {
-            return Poll::Ready(Some(Ok(Frame::trailers(this.exceed()))));
+        if let Poll::Ready(trailers) = this.poll_overdue(context) {
+            return Poll::Ready(Some(Ok(Frame::trailers(trailers))));
         }
+        let Some(inner) = &mut this.inner else { return Poll::Ready(None) };
         let _entered = this.call.as_ref().map(|call| call.span().clone().entered());
         let mut frame = ready!(Pin::new(inner).poll_frame(context));
         match (&mut frame, &mut this.call) {

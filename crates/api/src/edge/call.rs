@@ -1,10 +1,11 @@
 //! One RPC from the edge's point of view: its span, its trace id, and how it ended.
 
+use super::admission::{Kind, Place};
 use crate::status::{code_name, is_fault};
 use coffer_proto::DESCRIPTORS;
 use http::{HeaderMap, HeaderName};
 use prost::Message as _;
-use std::{collections::HashSet, time::Instant};
+use std::{collections::HashMap, time::Instant};
 use tracing::{Span, field::Empty};
 
 /// Where an answer or its trailers say how the RPC ended.
@@ -19,37 +20,46 @@ const UNKNOWN: i32 = 2;
 const HEALTH: &str = "grpc.health.v1.Health";
 
 /// Services beside the contract that the server may answer.
-const OTHERS: [(&str, &str); 5] = [
-    (HEALTH, "Check"),
-    (HEALTH, "List"),
-    (HEALTH, "Watch"),
-    ("grpc.reflection.v1.ServerReflection", "ServerReflectionInfo"),
-    ("grpc.reflection.v1alpha.ServerReflection", "ServerReflectionInfo"),
+const OTHERS: [(&str, &str, Kind); 5] = [
+    (HEALTH, "Check", Kind::Probe),
+    (HEALTH, "List", Kind::Probe),
+    (HEALTH, "Watch", Kind::Probe),
+    ("grpc.reflection.v1.ServerReflection", "ServerReflectionInfo", Kind::Stream),
+    ("grpc.reflection.v1alpha.ServerReflection", "ServerReflectionInfo", Kind::Stream),
 ];
 
 /// The RPCs that exist. Spans and metrics name only these: what callers make up would be endless.
 #[derive(Debug)]
-pub(super) struct Methods(HashSet<(String, String)>);
+pub(super) struct Methods(HashMap<(String, String), Kind>);
 
 impl Methods {
     /// Those of the contract, health and reflection.
     pub(super) fn known() -> Self {
         let descriptors = prost_types::FileDescriptorSet::decode(DESCRIPTORS)
             .expect("the contract's descriptors were made when it was compiled");
-        let mut methods: HashSet<_> =
-            OTHERS.iter().map(|(service, method)| ((*service).to_owned(), (*method).to_owned())).collect();
+        let others = OTHERS.map(|(service, method, kind)| ((service.to_owned(), method.to_owned()), kind));
+        let mut methods = HashMap::from(others);
         for file in &descriptors.file {
             for service in &file.service {
                 let name = format!("{}.{}", file.package(), service.name());
-                methods.extend(service.method.iter().map(|method| (name.clone(), method.name().to_owned())));
+                methods.extend(service.method.iter().map(|method| {
+                    // What a client streams to the contract's services are contents.
+                    let kind = if method.client_streaming() { Kind::Upload } else { Kind::Unary };
+                    ((name.clone(), method.name().to_owned()), kind)
+                }));
             }
         }
         Self(methods)
     }
 
-    fn find(&self, path: &str) -> Option<&(String, String)> {
+    /// What the RPC of a path is; of one that does not exist, a stream, of which nothing is read.
+    pub(super) fn kind(&self, path: &str) -> Kind {
+        self.find(path).map_or(Kind::Stream, |(_, kind)| *kind)
+    }
+
+    fn find(&self, path: &str) -> Option<(&(String, String), &Kind)> {
         let (service, method) = path.strip_prefix('/')?.split_once('/')?;
-        self.0.get(&(service.to_owned(), method.to_owned()))
+        self.0.get_key_value(&(service.to_owned(), method.to_owned()))
     }
 }
 
@@ -62,13 +72,15 @@ pub(super) struct Call {
     trace_id: String,
     begun: Instant,
     is_finished: bool,
+    /// Given back when the answer has been sent, or nobody takes it any more.
+    place: Option<Place>,
 }
 
 impl Call {
     /// Opens the span, below the caller's where it names one.
     pub(super) fn begin(methods: &Methods, path: &str, headers: &HeaderMap) -> Self {
-        let unknown = ("unknown".to_owned(), "unknown".to_owned());
-        let (service, method) = methods.find(path).cloned().unwrap_or(unknown);
+        let known = methods.find(path).map(|(name, _)| name.clone());
+        let (service, method) = known.unwrap_or_else(|| ("unknown".to_owned(), "unknown".to_owned()));
         let span = tracing::info_span!(
             "rpc",
             otel.name = format_args!("{service}/{method}"),
@@ -81,7 +93,12 @@ impl Call {
             trace.id = Empty,
         );
         let trace_id = super::trace::join(&span, headers);
-        Self { span, service, method, trace_id, begun: Instant::now(), is_finished: false }
+        Self { span, service, method, trace_id, begun: Instant::now(), is_finished: false, place: None }
+    }
+
+    /// The RPC was let in.
+    pub(super) fn keep(&mut self, place: Place) {
+        self.place = Some(place);
     }
 
     pub(super) fn span(&self) -> &Span {

@@ -37,10 +37,10 @@ fn trailers(code: &str) -> Result<Frame<Bytes>, Infallible> {
 
 async fn through<F, Fut>(request: Request<Empty<Bytes>>, answer: F) -> Response<EdgeBody<Frames>>
 where
-    F: Fn(Request<RequestBody<Empty<Bytes>>>) -> Fut,
+    F: Fn(Request<RequestBody<Empty<Bytes>>>) -> Fut + Clone + Send + 'static,
     Fut: Future<Output = Result<Response<Frames>, Infallible>> + Send + 'static,
 {
-    EdgeLayer::new().layer(service_fn(answer)).oneshot(request).await.unwrap()
+    EdgeLayer::new(Rules::default()).layer(service_fn(answer)).oneshot(request).await.unwrap()
 }
 
 async fn ok(_: Request<RequestBody<Empty<Bytes>>>) -> Result<Response<Frames>, Infallible> {
@@ -99,14 +99,15 @@ async fn the_deadline_ends_an_rpc_that_has_not_answered() {
 
 #[tokio::test(start_paused = true)]
 async fn what_outlives_its_rpc_can_know_the_deadline() {
-    let seen = Mutex::new(None);
+    let seen = Arc::new(Mutex::new(None));
     let begun = Instant::now();
-    through(grpc(&[("grpc-timeout", "2S")]), |request| {
-        *seen.lock().unwrap() = request.extensions().get().map(|Deadline(at)| *at);
+    let sees = seen.clone();
+    through(grpc(&[("grpc-timeout", "2S")]), move |request| {
+        *sees.lock().unwrap() = request.extensions().get().map(|Deadline(at)| *at);
         ok(request)
     })
     .await;
-    assert_eq!(seen.into_inner().unwrap(), Some(begun + Duration::from_secs(2)));
+    assert_eq!(*seen.lock().unwrap(), Some(begun + Duration::from_secs(2)));
 }
 
 #[tokio::test]
@@ -116,7 +117,7 @@ async fn a_request_that_breaks_off_has_not_ended() {
         Err(Status::cancelled("h2 protocol error")),
     ]));
     // As tonic puts it before a handler.
-    let mut body = tonic::body::Body::new(RequestBody(broken));
+    let mut body = tonic::body::Body::new(RequestBody::counted(broken, Arc::default()));
     assert_eq!(body.frame().await.unwrap().unwrap().into_data().unwrap(), "first");
     let status = body.frame().await.unwrap().unwrap_err();
     assert!(Gone::caused(&status) && status.code() as i32 != 1, "{status:?}");
@@ -126,9 +127,9 @@ async fn a_request_that_breaks_off_has_not_ended() {
 #[tokio::test(start_paused = true)]
 async fn the_deadline_ends_a_stream_in_its_middle() {
     let (sender, body) = frames();
-    let body = Mutex::new(Some(body));
+    let body = Arc::new(Mutex::new(Some(body)));
     let begun = Instant::now();
-    let answer = through(grpc(&[("grpc-timeout", "2S")]), |_| {
+    let answer = through(grpc(&[("grpc-timeout", "2S")]), move |_| {
         let body = body.lock().unwrap().take().unwrap();
         async { Ok(Response::new(body)) }
     })
@@ -158,8 +159,9 @@ async fn answers_name_the_trace_of_the_caller() {
     let trace = "0af7651916cd43dd8448eb211c80319c";
     let parent = format!("00-{trace}-b7ad6b7169203331-01");
     let seen = Arc::new(Mutex::new(None));
-    let answer = through(grpc(&[("traceparent", &parent)]), |request| {
-        *seen.lock().unwrap() = request.extensions().get::<TraceId>().cloned();
+    let sees = seen.clone();
+    let answer = through(grpc(&[("traceparent", &parent)]), move |request| {
+        *sees.lock().unwrap() = request.extensions().get::<TraceId>().cloned();
         ok(request)
     })
     .await;
@@ -233,7 +235,7 @@ async fn each_rpc_is_told_once_when_it_has_ended() {
 
 #[tokio::test]
 async fn the_layer_goes_around_tonics_routes() {
-    let service = EdgeLayer::new().layer(tonic::service::Routes::default());
+    let service = EdgeLayer::new(Rules::default()).layer(tonic::service::Routes::default());
     let request = grpc(&[]).map(tonic::body::Body::new);
     let answer = service.oneshot(request).await.unwrap();
     assert_eq!(status_of(answer.headers()).code() as i32, 12);

@@ -1,6 +1,6 @@
 use super::*;
 use coffer_domain::{
-    error::{Resource, Unauthenticated, Unavailable},
+    error::{Limited, Resource, Unauthenticated, Unavailable},
     id::FileId,
     quota::QuotaKey,
 };
@@ -34,9 +34,11 @@ fn every_error() -> Vec<(Error, Code)> {
         (Error::Unauthenticated(Unauthenticated::Missing), Code::Unauthenticated),
         (Error::Unauthenticated(Unauthenticated::Invalid), Code::Unauthenticated),
         (Error::Unauthenticated(Unauthenticated::Expired), Code::Unauthenticated),
+        (Error::Unauthenticated(Unauthenticated::Certificate), Code::Unauthenticated),
         (Error::NotFound(Resource::Volume("main".into())), Code::NotFound),
         (Error::PermissionDenied("manage volumes"), Code::PermissionDenied),
         (Error::AlreadyExists(Taken::Path), Code::AlreadyExists),
+        (Error::AlreadyExists(Taken::Place), Code::AlreadyExists),
         (Error::AlreadyExists(Taken::FileName), Code::AlreadyExists),
         (Error::AlreadyExists(Taken::VolumeName), Code::AlreadyExists),
         (Error::AlreadyExists(Taken::LocalPath), Code::AlreadyExists),
@@ -55,6 +57,7 @@ fn every_error() -> Vec<(Error, Code)> {
         (Error::FileTooLarge { limit: 10 }, Code::ResourceExhausted),
         (Error::VolumeFull, Code::ResourceExhausted),
         (Error::Overloaded, Code::ResourceExhausted),
+        (Error::LimitReached { of: Limited::Uploads, limit: 5 }, Code::ResourceExhausted),
         (Error::Stalled { seconds: 30 }, Code::DeadlineExceeded),
         (Error::DeadlineExceeded, Code::DeadlineExceeded),
         (Error::ClientLeft, Code::Cancelled),
@@ -62,6 +65,7 @@ fn every_error() -> Vec<(Error, Code)> {
         (Error::Unavailable(Unavailable::Backend), Code::Unavailable),
         (Error::Unavailable(Unavailable::NotOnThisNode), Code::Unavailable),
         (Error::Unavailable(Unavailable::ShuttingDown), Code::Unavailable),
+        (Error::Unavailable(Unavailable::IssuerKeys), Code::Unavailable),
         (Error::Corrupted(FileId::new()), Code::DataLoss),
         (Error::Unsupported("copy"), Code::Unimplemented),
         (Error::internal("read a file", std::io::Error::other("secret host")), Code::Internal),
@@ -123,8 +127,13 @@ fn a_fault_is_answered_without_its_source() {
 fn what_may_go_through_later_says_when() {
     for (error, _) in every_error() {
         let delay = status(&error).get_error_details().retry_info().and_then(|retry| retry.retry_delay);
-        let is_later =
-            matches!(error, Error::Unavailable(_) | Error::Overloaded | Error::Conflict(Conflict::InFlight));
+        let is_later = matches!(
+            error,
+            Error::Unavailable(_)
+                | Error::Overloaded
+                | Error::LimitReached { .. }
+                | Error::Conflict(Conflict::InFlight)
+        );
         assert_eq!(delay.is_some(), is_later, "{error:?}");
     }
 }

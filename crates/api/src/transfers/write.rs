@@ -6,12 +6,16 @@
 mod answers;
 mod messages;
 mod receive;
+mod whole;
 
 pub(super) use answers::Answers;
+pub use messages::{Message, Stop};
+pub use receive::Sink;
 
 use super::convert;
 use crate::{
     Api, Received,
+    edge::{Pace, Place, Progress},
     fields::{Fields, to_i64},
     files::to_file,
     metadata::Deadline,
@@ -26,13 +30,13 @@ use coffer_domain::{
     id::UploadId,
     operation::OperationKind,
     request::UPLOAD_METHOD,
-    service::{UploadSpec, Writing},
+    service::{MAX_WHOLE_BYTES, UploadSpec, Whole, Writing},
 };
 use coffer_proto::v1::{BidiWriteFileRequest, ChecksummedData, WriteFileRequest, WriteFileResponse};
-use messages::{First, Message, Messages, Stop};
+use messages::{First, Messages};
 use receive::Handler;
 use std::sync::Arc;
-use tokio::sync::oneshot;
+use tokio::{sync::oneshot, time::timeout};
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tonic::{Request, Status, Streaming};
 use tracing::Instrument as _;
@@ -47,16 +51,35 @@ struct Part {
 
 /// What a stream writes.
 #[derive(Debug)]
-enum Target {
+pub enum Target {
+    /// An upload of its own, or the one that its request has begun.
     New(Box<UploadSpec>),
+    /// An upload that was started.
     Started(UploadId),
 }
 
 /// A stream that is about to be received.
-struct Stream {
+#[derive(Debug)]
+pub struct Stream {
     principal: Principal,
-    caller: Caller,
     fields: Fields,
+    messages: Messages,
+    handler: Handler,
+}
+
+/// What a stream asks for, by its first message.
+#[derive(Debug)]
+pub enum Opening {
+    /// To store a content that is all here.
+    Whole(Box<UploadSpec>, Whole),
+    /// To store what it is about to send.
+    Streamed(Target, Box<Rest>),
+}
+
+/// A stream from its first message on.
+#[derive(Debug)]
+pub struct Rest {
+    first: Part,
     messages: Messages,
     handler: Handler,
 }
@@ -66,8 +89,8 @@ pub(super) async fn write(
     api: Arc<Api>,
     request: Request<Streaming<WriteFileRequest>>,
 ) -> Result<WriteFileResponse, Status> {
-    let (stream, _guard) = Stream::of(&api, request)?;
-    tokio::spawn(stream.receive(api, None).in_current_span()).await.unwrap_or_else(lost)
+    let (caller, stream, _guard) = Stream::of(&api, request)?;
+    tokio::spawn(upload(api, caller, stream, None).in_current_span()).await.unwrap_or_else(lost)
 }
 
 /// `BidiWriteFile`: answers on the way.
@@ -75,9 +98,9 @@ pub(super) fn bidi_write(
     api: Arc<Api>,
     request: Request<Streaming<BidiWriteFileRequest>>,
 ) -> Result<Answers, Status> {
-    let (stream, guard) = Stream::of(&api, request)?;
+    let (caller, stream, guard) = Stream::of(&api, request)?;
     let (report, begun) = oneshot::channel();
-    let work = tokio::spawn(stream.receive(api, Some(report)).in_current_span());
+    let work = tokio::spawn(upload(api, caller, stream, Some(report)).in_current_span());
     Ok(answers::answers(begun, work, guard))
 }
 
@@ -86,64 +109,125 @@ fn lost<T>(error: tokio::task::JoinError) -> Result<T, Status> {
     Err(status(&Error::internal("receive an upload", error)))
 }
 
+/// Receives a stream to its end. What follows the first message goes on without its handler, and drain waits for it.
+async fn upload(
+    api: Arc<Api>,
+    caller: Caller,
+    stream: Stream,
+    report: Option<oneshot::Sender<Begun>>,
+) -> Result<WriteFileResponse, Status> {
+    let opening = match stream.open(report.is_none()).await {
+        Ok(opening) => opening,
+        Err(Stop::Refused(error @ (Error::ClientLeft | Error::DeadlineExceeded))) => {
+            return Err(status(&error));
+        }
+        Err(Stop::Refused(error)) => {
+            return Err(status(&api.coffer.refused(&caller, OperationKind::Upload, error).await));
+        }
+        Err(Stop::Unreadable(status)) => return Err(status),
+    };
+    let coffer = api.coffer.clone();
+    let work = async move {
+        let (target, rest) = match opening {
+            Opening::Whole(spec, whole) => {
+                let (id, stored) = api.coffer.upload_whole(caller, *spec, whole).await;
+                return stored.map_err(|error| status_of_upload(&error, id));
+            }
+            Opening::Streamed(target, rest) => (target, rest),
+        };
+        let writing = begin(&api, caller, target).await?;
+        if let Some(report) = report {
+            // Nobody listens any more where the client has left.
+            let _ = report.send(Begun { id: writing.id(), persisted: writing.persisted() });
+        }
+        rest.receive(writing).await
+    };
+    let file = coffer.tracked(Box::pin(work)).await?;
+    let persisted_size = to_i64(file.content.size);
+    Ok(WriteFileResponse { file: Some(to_file(file, FileAccess::Own)), persisted_size })
+}
+
 impl Stream {
-    /// With the guard that its handler keeps: dropped, it tells that nobody waits for the answer any more.
-    fn of<M>(api: &Api, request: Request<Streaming<M>>) -> Result<(Self, DropGuard), Status>
+    /// The messages of `principal`, whose client stays to the end and keeps to `pace`.
+    pub fn new<M>(
+        principal: Principal,
+        pace: Pace,
+        messages: impl futures_util::Stream<Item = Result<M, Status>> + Send + 'static,
+    ) -> Self
     where
-        M: Send + 'static,
-        Message: From<M>,
+        M: Into<Message>,
     {
-        let deadline = request.extensions().get().map(|Deadline(at)| *at);
-        let (principal, Received { caller, fields, message: stream }) = api.receive_known(request)?;
-        let messages = Messages::new(stream, api.coffer.stall_timeout(), principal.expires_at);
-        let left = CancellationToken::new();
-        let guard = left.clone().drop_guard();
-        Ok((Self { principal, caller, fields, messages, handler: Handler { left, deadline } }, guard))
+        let messages = Messages::new(messages, Progress::new(pace), principal.expires_at);
+        let handler = Handler { left: CancellationToken::new(), deadline: None, place: None };
+        Self { principal, fields: Fields::default(), messages, handler }
     }
 
-    /// Receives the stream to its end. What follows the first message goes on without its handler, and drain waits for it.
-    async fn receive(
-        self,
-        api: Arc<Api>,
-        report: Option<oneshot::Sender<Begun>>,
-    ) -> Result<WriteFileResponse, Status> {
-        let Self { principal, caller, mut fields, mut messages, handler } = self;
+    /// With the guard that its handler keeps: dropped, it tells that nobody waits for the answer any more.
+    fn of<M>(api: &Api, request: Request<Streaming<M>>) -> Result<(Caller, Self, DropGuard), Status>
+    where
+        M: Into<Message> + Send + 'static,
+    {
+        let deadline = request.extensions().get().map(|Deadline(at)| *at);
+        let place = request.extensions().get::<Place>().cloned();
+        let pace = Pace { stall_timeout: api.coffer.stall_timeout(), min_rate: 0 };
+        let progress = request.extensions().get().cloned().unwrap_or_else(|| Progress::new(pace));
+        let (principal, Received { caller, fields, message: stream }) = api.receive_known(request)?;
+        let messages = Messages::new(stream, progress, principal.expires_at);
+        let left = CancellationToken::new();
+        let guard = left.clone().drop_guard();
+        let handler = Handler { left, deadline, place };
+        Ok((caller, Self { principal, fields, messages, handler }, guard))
+    }
+
+    /// Reads the first message; with `is_told_once` also what follows, where that is small and comes at once: its client hears nothing
+    /// before the end.
+    ///
+    /// # Errors
+    ///
+    /// Where nothing was asked for, or with fields that are wrong, or the client has left.
+    pub async fn open(self, is_told_once: bool) -> Result<Opening, Stop> {
+        let Self { principal, mut fields, mut messages, handler } = self;
         let first = tokio::select! {
             biased;
-            first = messages.next() => first,
-            why = handler.left() => Err(why.into()),
+            first = messages.next() => first?,
+            why = handler.left() => return Err(why.into()),
         };
-        let first = match first {
-            Ok(Some(first)) => first,
-            Ok(None) => {
-                let error = Error::invalid("spec", "the stream ended without a message");
-                return Err(refused(&api, &caller, error).await);
-            }
-            Err(Stop::Refused(error @ (Error::ClientLeft | Error::DeadlineExceeded))) => {
-                return Err(status(&error));
-            }
-            Err(Stop::Refused(error)) => return Err(refused(&api, &caller, error).await),
-            Err(Stop::Unreadable(status)) => return Err(status),
-        };
+        let first = first.ok_or_else(|| Error::invalid("spec", "the stream ended without a message"))?;
         let (target, part) = first_message(first, &principal, &mut fields);
-        let (target, part) = api.checked(&caller, OperationKind::Upload, fields, target.zip(part)).await?;
+        let (target, first) = fields.finish(target.zip(part))?;
+        let whole = match &target {
+            Target::New(spec) if is_told_once && is_stored_at_once(spec) => tokio::select! {
+                whole = timeout(receive::PAUSE, whole::gather(&first, &mut messages)) => whole.ok().flatten(),
+                _ = handler.left() => None,
+            },
+            _ => None,
+        };
         if handler.left.is_cancelled() {
             // Its client may write this upload by another stream already, which it must not take over from.
-            return Err(status(&Error::ClientLeft));
+            return Err(Error::ClientLeft.into());
         }
-        let coffer = api.coffer.clone();
-        let work = async move {
-            let writing = begin(&api, caller, target).await?;
-            if let Some(report) = report {
-                // Nobody listens any more where the client has left.
-                let _ = report.send(Begun { id: writing.id(), persisted: writing.persisted() });
-            }
-            receive::receive(writing, messages, part, handler).await
-        };
-        let file = coffer.outlive(work).await.map_err(refuse)??;
-        let persisted_size = to_i64(file.content.size);
-        Ok(WriteFileResponse { file: Some(to_file(file, FileAccess::Own)), persisted_size })
+        Ok(match (target, whole) {
+            (Target::New(spec), Some(whole)) => Opening::Whole(spec, whole),
+            (target, _) => Opening::Streamed(target, Box::new(Rest { first, messages, handler })),
+        })
     }
+}
+
+impl Rest {
+    /// Takes the messages into `sink` to the end of the stream, and finishes that or ends it as it must be.
+    ///
+    /// # Errors
+    ///
+    /// The status that refuses the stream; it names the upload.
+    pub async fn receive<S: Sink>(self, sink: S) -> Result<S::Done, Status> {
+        let Self { first, messages, handler } = self;
+        receive::receive(sink, messages, first, handler).await
+    }
+}
+
+/// Whether a content is stored in one step if it arrives at once: it is small, and nobody can go on with it.
+fn is_stored_at_once(spec: &UploadSpec) -> bool {
+    spec.request.is_none() && spec.size.is_none_or(|bytes| bytes <= MAX_WHOLE_BYTES as u64)
 }
 
 async fn begin(api: &Api, caller: Caller, target: Target) -> Result<Writing, Status> {
@@ -154,10 +238,6 @@ async fn begin(api: &Api, caller: Caller, target: Target) -> Result<Writing, Sta
             begun.map_err(|error| status_of_upload(&error, Some(id)))
         }
     }
-}
-
-async fn refused(api: &Api, caller: &Caller, error: Error) -> Status {
-    status(&api.coffer.refused(caller, OperationKind::Upload, error).await)
 }
 
 fn first_message(

@@ -78,7 +78,9 @@ pub(super) fn settings(volume: Option<v1::Volume>, fields: &mut Fields) -> Optio
     let strategy =
         fields.optional_enum("volume.auto_path_strategy", auto_path_strategy, |strategy| match strategy {
             v1::PathStrategy::Unspecified => None,
+            v1::PathStrategy::None => Some(Strategy::None),
             v1::PathStrategy::Uuid => Some(Strategy::Uuid),
+            v1::PathStrategy::Hash => Some(Strategy::Hash),
         });
     let versioning = versioning(versioning_mode, fields);
     let quota_limit = fields.optional_count("volume.quota_limit_bytes", quota_limit_bytes);
@@ -230,7 +232,9 @@ fn to_whole_volume(volume: Volume) -> v1::Volume {
             }
         }),
         auto_path_strategy: match strategy {
+            Strategy::None => v1::PathStrategy::None,
             Strategy::Uuid => v1::PathStrategy::Uuid,
+            Strategy::Hash => v1::PathStrategy::Hash,
         }
         .into(),
         versioning_mode: match versioning {

@@ -40,7 +40,9 @@ impl Exit {
         match error {
             Error::Refused(refusal) => Self::of_refusal(refusal),
             Error::Unfinished { error, .. } => Self::of(error),
-            Error::Connect { .. } | Error::Lost(_) | Error::TimedOut { .. } => Self::Unavailable,
+            Error::Connect { .. } | Error::Tls(_) | Error::Lost(_) | Error::TimedOut { .. } => {
+                Self::Unavailable
+            }
             Error::InvalidOption { .. } | Error::Destination(_) => Self::Usage,
             Error::Exists(_) | Error::Busy(_) | Error::VersionGone { .. } => Self::Conflict,
             Error::Corrupted(_) => Self::Corrupted,

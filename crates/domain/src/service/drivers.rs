@@ -3,11 +3,11 @@
 use super::Coffer;
 use crate::{
     Error, Result,
-    driver::{self, Driver, ErrorKind, Open},
+    driver::{self, Driver, ErrorKind, Open, PieceSize},
     error::{State, Unavailable},
     id::{ClusterId, VolumeId},
     path::Key,
-    volume::{Backend, OpenBackend, Place, Volume},
+    volume::{Backend, OpenBackend, Place, Settings, Strategy, Volume},
 };
 use bytes::Bytes;
 use futures_util::TryStreamExt as _;
@@ -29,14 +29,17 @@ struct Marker {
     volume: VolumeId,
 }
 
-/// Opens each backend once.
+/// Opens each backend once. A volume's approved path is read when it is opened and by each [`Coffer::recheck_drivers`], not for each transfer:
+/// a path is never changed and, while a volume is on it, not removed, so only somebody who writes to the database himself could notice.
 pub(super) struct Drivers {
     opener: Arc<dyn Open>,
     opened: Mutex<HashMap<VolumeId, Opened>>,
 }
 
 /// A driver, and what it was opened with: changed settings open another.
+#[derive(Clone)]
 struct Opened {
+    settings: Backend,
     backend: OpenBackend,
     driver: Arc<dyn Driver>,
 }
@@ -50,10 +53,11 @@ impl Drivers {
         self.opened.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn known(&self, backend: &OpenBackend) -> Option<Arc<dyn Driver>> {
+    fn known(&self, volume: &Volume) -> Option<Arc<dyn Driver>> {
+        let Settings { backend, default_prefix, .. } = &volume.settings;
         self.opened()
-            .get(&backend.volume)
-            .filter(|known| known.backend == *backend)
+            .get(&volume.id)
+            .filter(|known| known.settings == *backend && known.backend.prefix == *default_prefix)
             .map(|known| known.driver.clone())
     }
 }
@@ -61,28 +65,33 @@ impl Drivers {
 impl Coffer {
     /// The driver of a volume that carries our marker.
     pub(super) async fn driver(&self, volume: &Volume) -> Result<Arc<dyn Driver>> {
-        let backend = self.backend(volume).await?;
-        if let Some(driver) = self.0.drivers.known(&backend) {
+        if let Some(driver) = self.0.drivers.known(volume) {
             return Ok(driver);
         }
+        let backend = self.backend(volume).await?;
         // Two who open at once do so twice: no lock is held while a backend is asked.
         let driver = self.0.drivers.opener.open(&backend).await?;
         verify_marker(&*driver, &backend).await?;
-        self.0.drivers.opened().insert(volume.id, Opened { backend, driver: driver.clone() });
+        self.0.drivers.opened().insert(
+            volume.id,
+            Opened { settings: volume.settings.backend.clone(), backend, driver: driver.clone() },
+        );
         Ok(driver)
     }
 
-    /// Forgets drivers of volumes that are no longer where they were, so that the next use opens what is there now.
+    /// Forgets drivers of volumes that are no longer where they were, or may not be there any more, so that the next use opens what is
+    /// there now.
     pub(super) async fn recheck_drivers(&self) {
-        let opened: Vec<_> = self
-            .0
-            .drivers
-            .opened()
-            .values()
-            .map(|known| (known.backend.clone(), known.driver.clone()))
-            .collect();
-        for (backend, driver) in opened {
-            if let Err(problem) = verify_marker(&*driver, &backend).await {
+        let opened: Vec<_> = self.0.drivers.opened().values().cloned().collect();
+        for Opened { settings, backend, driver } in opened {
+            let outcome = match self.approved_place(&settings).await {
+                Ok(place) if place == backend.place => verify_marker(&*driver, &backend).await,
+                Ok(_) => Err(Error::Unavailable(Unavailable::NotOnThisNode)),
+                Err(problem @ Error::Unavailable(Unavailable::NotOnThisNode)) => Err(problem),
+                // The database cannot tell now.
+                Err(_) => continue,
+            };
+            if let Err(problem) = outcome {
                 tracing::warn!(volume.id = %backend.volume, problem = %problem, "a volume is not where it was");
                 self.0.drivers.opened().remove(&backend.volume);
             }
@@ -93,6 +102,16 @@ impl Coffer {
     pub(super) async fn claim(&self, volume: &Volume) -> Result<Arc<dyn Driver>> {
         let backend = self.backend(volume).await?;
         let driver = self.0.drivers.opener.open(&backend).await?;
+        let can = driver.capabilities();
+        match volume.settings.strategy {
+            Strategy::Hash if !can.rename => {
+                return Err(Error::Unsupported("keys that are known at the end"));
+            }
+            Strategy::None if !can.copy => {
+                return Err(Error::Unsupported("contents that are found at paths"));
+            }
+            Strategy::None | Strategy::Uuid | Strategy::Hash => {}
+        }
         match read_marker(&*driver).await? {
             Some(marker) if marker == expected(&backend) => {}
             Some(_) => {
@@ -127,18 +146,23 @@ impl Coffer {
     }
 
     async fn backend(&self, volume: &Volume) -> Result<OpenBackend> {
-        let place = match &volume.settings.backend {
-            Backend::Local { local_path_id } => {
-                let path = self.store().local_path(*local_path_id).await?;
-                Place::Local(PathBuf::from(path.ok_or(Error::Unavailable(Unavailable::NotOnThisNode))?.path))
-            }
-        };
         Ok(OpenBackend {
             volume: volume.id,
             cluster: self.0.cluster,
             prefix: volume.settings.default_prefix.clone(),
-            place,
+            place: self.approved_place(&volume.settings.backend).await?,
         })
+    }
+
+    /// Where a backend is, if that is approved.
+    async fn approved_place(&self, backend: &Backend) -> Result<Place> {
+        match backend {
+            Backend::Local { local_path_id } => {
+                let path = self.store().local_path(*local_path_id).await?;
+                let path = path.ok_or(Error::Unavailable(Unavailable::NotOnThisNode))?.path;
+                Ok(Place::Local(PathBuf::from(path)))
+            }
+        }
     }
 }
 
@@ -155,7 +179,7 @@ async fn verify_marker(driver: &dyn Driver, backend: &OpenBackend) -> Result<()>
 
 /// The marker of a place; one that cannot be understood counts as somebody else's.
 async fn read_marker(driver: &dyn Driver) -> Result<Option<Marker>> {
-    let stream = match driver.read(&Key::marker(), 0..MAX_MARKER_BYTES).await {
+    let stream = match driver.read(&Key::marker(), 0..MAX_MARKER_BYTES, PieceSize::default()).await {
         Ok(stream) => stream,
         Err(driver::Error { kind: ErrorKind::NotFound, .. }) => return Ok(None),
         Err(error) => return Err(error.into()),

@@ -10,6 +10,7 @@ use crate::{
     page::{Page, PageRequest},
     request::Request,
     store::Scope,
+    volume::VolumeRef,
 };
 
 /// A file and how much of it the caller may see.
@@ -46,10 +47,9 @@ impl Coffer {
         self.audited(caller.operation(OperationKind::List), move |me, trail| async move {
             let scope = scope(&caller, &filter)?;
             let filter = match &filter.volume {
-                Some(volume) => Filter {
-                    volume: Some(crate::volume::VolumeRef::Id(me.volume(Some(volume)).await?.id)),
-                    ..filter
-                },
+                Some(volume) => {
+                    Filter { volume: Some(VolumeRef::Id(me.volume(Some(volume)).await?.id)), ..filter }
+                }
                 None => filter,
             };
             let found = me.store().files(&scope, &filter, &page).await?;
@@ -77,8 +77,11 @@ impl Coffer {
                 let current = me.see_managed(&caller, &file, &trail, "change this file").await?;
                 let if_revision = revision(if_etag.as_deref())?;
                 if let Some(path) = &changes.path {
-                    let volume = me.volume(Some(&crate::volume::VolumeRef::Id(current.volume))).await?;
-                    parse_path("changes.path", path, &volume.settings.paths)?;
+                    let volume = me.volume(Some(&VolumeRef::Id(current.volume))).await?;
+                    let path = parse_path("changes.path", path, &volume.settings.paths)?;
+                    if path.nfc() != current.path.nfc() {
+                        me.must_be_free("changes.path", &volume, &current.organisation, &path).await?;
+                    }
                 }
                 let mut changed = current.clone();
                 changes.apply(&mut changed);
@@ -86,7 +89,8 @@ impl Coffer {
                 if !violations.is_empty() {
                     return Err(Error::Invalid(violations));
                 }
-                me.store()
+                let file = me
+                    .store()
                     .update_file(
                         current.id,
                         if_revision,
@@ -95,7 +99,11 @@ impl Coffer {
                         &trail.operation(),
                         request.as_ref(),
                     )
-                    .await
+                    .await?;
+                if changes.path.is_some() {
+                    me.settle_links(file.volume, &[&current.path, &file.path]).await;
+                }
+                Ok(file)
             },
         )
         .await
@@ -120,7 +128,8 @@ impl Coffer {
                     return Err(Error::NotFound(file.resource()));
                 }
                 let if_revision = revision(if_etag.as_deref())?;
-                me.store()
+                let file = me
+                    .store()
                     .delete_file(
                         current.id,
                         if_revision,
@@ -128,7 +137,9 @@ impl Coffer {
                         &trail.operation(),
                         request.as_ref(),
                     )
-                    .await
+                    .await?;
+                me.settle_links(file.volume, &[&file.path]).await;
+                Ok(file)
             },
         )
         .await
@@ -149,14 +160,12 @@ impl Coffer {
             move |me, trail| async move {
                 let principal = caller.known()?.clone();
                 let current = me.see_managed(&caller, &file, &trail, "undelete this file").await?;
-                let path = match path {
-                    Some(path) => {
-                        let volume = me.volume(Some(&crate::volume::VolumeRef::Id(current.volume))).await?;
-                        Some(parse_path("path", &path, &volume.settings.paths)?)
-                    }
-                    None => None,
-                };
-                me.store()
+                let volume = me.volume(Some(&VolumeRef::Id(current.volume))).await?;
+                let path = path.map(|path| parse_path("path", &path, &volume.settings.paths)).transpose()?;
+                let wanted = path.as_ref().unwrap_or(&current.path);
+                me.must_be_free("path", &volume, &current.organisation, wanted).await?;
+                let file = me
+                    .store()
                     .undelete_file(
                         current.id,
                         path.as_ref(),
@@ -164,7 +173,9 @@ impl Coffer {
                         &trail.operation(),
                         request.as_ref(),
                     )
-                    .await
+                    .await?;
+                me.settle_link(&volume, &file.path.nfc()).await;
+                Ok(file)
             },
         )
         .await

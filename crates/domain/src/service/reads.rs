@@ -1,10 +1,13 @@
 //! Contents on their way out. The read is in the audit trail before the first byte leaves.
 
+mod pace;
+
 use super::{Coffer, Trail};
 use crate::{
     Error, Result,
     caller::{Caller, FileAccess},
-    driver::{self, ByteStream, Driver, ErrorKind},
+    content::Checksum,
+    driver::{self, ByteStream, Driver, ErrorKind, PieceSize},
     error::{Resource, State},
     file::{Content, File, FileRef, Status},
     operation::{Operation, OperationKind, OperationStatus},
@@ -12,10 +15,11 @@ use crate::{
 };
 use bytes::Bytes;
 use futures_util::StreamExt as _;
-use std::sync::Arc;
+use pace::{MAX_MESSAGE_BYTES, Pace};
+use std::{sync::Arc, time::Instant};
 
-/// Most bytes of a piece: the message size that transfers fastest.
-const MAX_PIECE_BYTES: usize = 256 * 1024;
+/// What a backend gives in smaller pieces than this is gathered, so that they do not become small messages.
+const MIN_MESSAGE_BYTES: usize = 64 * 1024;
 
 /// How often a read starts anew because its content was replaced and removed between looking it up and opening it.
 const MAX_REPLACED: usize = 3;
@@ -60,14 +64,16 @@ pub struct Reading {
     pending: Option<Operation>,
     trail: Trail,
     sent: u64,
-    crc32c: u32,
+    checksum: Checksum,
+    /// Bytes of the last piece, and when it was handed out.
+    handed_out: Option<(usize, Instant)>,
 }
 
 enum Source {
     /// Read and verified as a whole before it was recorded.
-    Small(Option<Bytes>),
+    Small(Option<Piece>),
     /// Streamed; what the driver gave beyond a piece waits.
-    Stream { stream: ByteStream, rest: Bytes },
+    Stream { stream: ByteStream, rest: Bytes, pace: Pace },
 }
 
 impl Coffer {
@@ -127,7 +133,11 @@ impl Coffer {
     ) -> std::result::Result<Reading, Open> {
         let is_whole = length == file.content.size;
         // One byte more than a whole content should have shows an object that has grown.
-        let stream = driver.read(&file.content.key, offset..offset + length + u64::from(is_whole)).await?;
+        let range = offset..offset + length + u64::from(is_whole);
+        let is_small = length <= MAX_MESSAGE_BYTES as u64;
+        let pace = Pace::new(&self.0.settings.budget);
+        let size = if is_small { PieceSize::new(MAX_MESSAGE_BYTES) } else { pace.size() };
+        let stream = driver.read(&file.content.key, range, size).await?;
         trail.update(|operation| {
             operation.metadata.insert("version".to_owned(), file.content.number.into());
             operation.metadata.insert("offset".to_owned(), offset.into());
@@ -139,18 +149,19 @@ impl Coffer {
             offset,
             length,
             coffer: self.clone(),
-            source: Source::Stream { stream, rest: Bytes::new() },
+            source: Source::Stream { stream, rest: Bytes::new(), pace },
             pending: None,
             trail: trail.clone(),
             sent: 0,
-            crc32c: 0,
+            checksum: Checksum::default(),
+            handed_out: None,
         };
-        if length <= MAX_PIECE_BYTES as u64 {
-            let piece = reading.advance().await.map_err(Open::Failed)?.unwrap_or_default();
+        if is_small {
+            let piece = reading.advance().await.map_err(Open::Failed)?;
             trail.update(|operation| operation.bytes_transferred = length);
             self.store().begin_read(file.id, &trail.operation()).await.map_err(Open::Failed)?;
             reading.sent = 0;
-            reading.source = Source::Small(Some(piece));
+            reading.source = Source::Small(piece);
         } else {
             let pending = Operation { status: OperationStatus::Pending, ..trail.operation() };
             self.store().begin_read(file.id, &pending).await.map_err(Open::Failed)?;
@@ -199,21 +210,24 @@ impl From<driver::Error> for Open {
 impl Reading {
     /// The next piece; `None` after the last. After an error the read is over.
     pub async fn next(&mut self) -> Option<Result<Piece>> {
-        let offset = self.offset + self.sent;
-        let bytes = match &mut self.source {
-            Source::Small(piece) => piece.take().filter(|bytes| !bytes.is_empty()),
+        if let (Source::Stream { pace, .. }, Some((bytes, at))) = (&mut self.source, self.handed_out.take()) {
+            pace.taken(bytes, at.elapsed());
+        }
+        let piece = match &mut self.source {
+            Source::Small(piece) => {
+                let piece = piece.take();
+                self.sent += piece.as_ref().map_or(0, |piece| piece.bytes.len() as u64);
+                piece
+            }
             Source::Stream { .. } => match self.advance().await {
-                Ok(bytes) => bytes,
+                Ok(piece) => piece,
                 Err(error) => return Some(Err(self.end(Some(error)).await.unwrap_or(Error::ClientLeft))),
             },
         };
-        match bytes {
-            Some(bytes) => {
-                let crc32c = crc32c::crc32c(&bytes);
-                if matches!(self.source, Source::Small(_)) {
-                    self.sent += bytes.len() as u64;
-                }
-                Some(Ok(Piece { offset, bytes, crc32c }))
+        match piece {
+            Some(piece) => {
+                self.handed_out = Some((piece.bytes.len(), Instant::now()));
+                Some(Ok(piece))
             }
             None => {
                 self.end(None).await;
@@ -229,49 +243,52 @@ impl Reading {
 
     /// The next bytes of the stream, verified: an object that is shorter, longer or other than it should be is an error before the last
     /// of its bytes is handed out.
-    async fn advance(&mut self) -> Result<Option<Bytes>> {
-        let left = self.length - self.sent;
+    async fn advance(&mut self) -> Result<Option<Piece>> {
+        let (offset, left) = (self.offset + self.sent, self.length - self.sent);
         if left == 0 && self.length > 0 {
             return Ok(None);
         }
-        let Source::Stream { stream, rest } = &mut self.source else { return Ok(None) };
-        let wanted = MAX_PIECE_BYTES.min(usize::try_from(left).unwrap_or(usize::MAX));
-        let mut gathered = take(rest, wanted);
-        // A message's worth is gathered, so that small reads of a backend do not become small messages.
-        while gathered.len() < wanted {
+        let Source::Stream { stream, rest, pace } = &mut self.source else { return Ok(None) };
+        let (most, least) = match self.length <= MAX_MESSAGE_BYTES as u64 {
+            true => (MAX_MESSAGE_BYTES, MAX_MESSAGE_BYTES),
+            false => (pace.message_bytes(), MIN_MESSAGE_BYTES),
+        };
+        let wanted = most.min(usize::try_from(left).unwrap_or(usize::MAX));
+        let least = least.min(wanted);
+        let mut bytes = take(rest, wanted);
+        while bytes.len() < least {
             match stream.next().await {
-                Some(bytes) => {
-                    *rest = bytes?;
-                    let more = take(rest, wanted - gathered.len());
-                    gathered = if gathered.is_empty() { more } else { [gathered, more].concat().into() };
+                Some(more) => {
+                    *rest = more?;
+                    let more = take(rest, wanted - bytes.len());
+                    bytes = if bytes.is_empty() { more } else { [bytes, more].concat().into() };
                 }
                 None => break,
             }
         }
-        let is_whole = self.length == self.file.content.size;
-        let is_last = gathered.len() as u64 == left;
-        if gathered.len() < wanted {
+        if bytes.len() < least {
             return Err(self.coffer.corrupted(&self.file, "shorter than it was").await);
         }
-        if is_whole {
-            self.crc32c = crc32c::crc32c_append(self.crc32c, &gathered);
-            if is_last {
+        let crc32c = crc32c::crc32c(&bytes);
+        if self.length == self.file.content.size {
+            self.checksum.append(crc32c, bytes.len() as u64);
+            if bytes.len() as u64 == left {
                 while rest.is_empty() {
                     match stream.next().await {
-                        Some(bytes) => *rest = bytes?,
+                        Some(more) => *rest = more?,
                         None => break,
                     }
                 }
                 if !rest.is_empty() {
                     return Err(self.coffer.corrupted(&self.file, "longer than it was").await);
                 }
-                if self.crc32c != self.file.content.crc32c {
+                if self.checksum.value() != self.file.content.crc32c {
                     return Err(self.coffer.corrupted(&self.file, "other than it was").await);
                 }
             }
         }
-        self.sent += gathered.len() as u64;
-        Ok(Some(gathered).filter(|bytes| !bytes.is_empty()))
+        self.sent += bytes.len() as u64;
+        Ok(Some(Piece { offset, bytes, crc32c }).filter(|piece| !piece.bytes.is_empty()))
     }
 
     /// Records the outcome of a pending read, once. In a task of its own: the caller may be gone.

@@ -21,7 +21,10 @@ use crate::{
 };
 use compare::{Comparison, Mode};
 use serde::Serialize;
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::{HashMap, hash_map::Entry},
+    sync::Arc,
+};
 
 /// Rows and keys handled at once.
 const PAGE: usize = 500;
@@ -75,6 +78,7 @@ impl Coffer {
         let mut drivers = Reached::default();
         self.recheck_drivers().await;
         self.sweep_uploads(&mut report, &mut drivers).await?;
+        self.settle_due_links(&mut report).await?;
         self.reclaim(&mut report, &mut drivers).await?;
         self.purge_trash(&mut report).await?;
         if scan == Scan::Volumes {
@@ -155,6 +159,21 @@ impl Coffer {
                 return Ok(());
             }
         }
+    }
+
+    /// Sets right what is found at paths. What cannot be now is due again later, so one round is enough.
+    async fn settle_due_links(&self, report: &mut Report) -> Result<()> {
+        let mut volumes = HashMap::new();
+        for (id, nfc) in self.store().due_links(PAGE).await? {
+            let volume = match volumes.entry(id) {
+                Entry::Occupied(known) => known.into_mut(),
+                Entry::Vacant(new) => new.insert(self.volume(Some(&VolumeRef::Id(id))).await?),
+            };
+            if !self.settle_link(volume, &nfc).await {
+                report.problems += 1;
+            }
+        }
+        Ok(())
     }
 
     async fn purge_trash(&self, report: &mut Report) -> Result<()> {

@@ -6,18 +6,20 @@
 mod plan;
 mod recorder;
 mod sessions;
+mod whole;
 mod worker;
 mod writing;
 
 pub(super) use recorder::Recorder;
 pub(super) use sessions::Sessions;
+pub use whole::{MAX_WHOLE_BYTES, Whole};
 pub use writing::Writing;
 
 use super::{Coffer, Trail};
 use crate::{
     Error, Result,
     caller::{Caller, Principal},
-    content::{Codec, Pipeline},
+    content::{Arrival, Codec, Pipeline},
     error::{Conflict, Resource, State as StateError},
     file::{Changes, File, FileRef, Sha256Sum},
     id::UploadId,
@@ -30,7 +32,7 @@ use crate::{
 };
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
-use writing::{Mode, Repeated};
+use writing::{Mode, Pending};
 
 /// How often it is looked again for an upload that another stream of the same request has begun, or ended, meanwhile.
 const MAX_REQUEST_RACES: usize = 10;
@@ -83,7 +85,7 @@ impl Coffer {
                     return Ok(upload);
                 }
                 let plan = me.plan(&caller, spec.clone(), &trail).await?;
-                let intent = plan.intent(UploadId::new(), me.0.start);
+                let intent = plan.intent(UploadId::new(), me.0.start, me.0.settings.open_uploads, None);
                 let operation = trail.operation().with("upload", intent.id.to_string());
                 match me.store().open_upload(&intent, Some(&operation)).await {
                     Err(Error::Conflict(Conflict::InFlight)) => {}
@@ -132,7 +134,11 @@ impl Coffer {
                     return Ok(self.replay(answer, id, trail, true));
                 }
                 if let Some(upload) = self.store().requested_upload(request).await? {
-                    return self.go_on(caller, upload, trail, true).await;
+                    match self.go_on(caller, upload, trail, true).await {
+                        // It has ended without a file since we looked: the request has another answer by now, or none.
+                        Err(Refusal::Unrecorded(Error::State(StateError::UploadEnded(_)))) => continue,
+                        outcome => return outcome,
+                    }
                 }
             }
             let plan = self.plan(caller, spec.clone(), trail).await?;
@@ -158,8 +164,7 @@ impl Coffer {
             let seat = self.0.sessions.take(upload.id).await?;
             match self.store().take_upload(upload.id, self.0.start).await {
                 Ok(taken) => {
-                    let repeated =
-                        taken.state_at_persisted.clone().filter(|_| from_start).map(Repeated::with);
+                    let expected = taken.state_at_persisted.clone().filter(|_| from_start);
                     let plan = match self.plan_of(caller, &taken, trail).await {
                         Ok(plan) => plan,
                         Err(error) if error.refuses_content() => {
@@ -169,8 +174,11 @@ impl Coffer {
                         }
                         Err(error) => return Err(error.into()),
                     };
-                    let writing = self.write_on(plan, taken, seat, trail).await?;
-                    return Ok(Writing { repeated, ..writing });
+                    let mut writing = self.write_on(plan, taken, seat, trail).await?;
+                    if let Some(expected) = expected {
+                        writing.arrival = writing.arrival.compared_with(expected);
+                    }
+                    return Ok(writing);
                 }
                 // It has ended while we waited for our turn.
                 Err(Error::State(StateError::UploadEnded(how))) => {
@@ -213,13 +221,12 @@ impl Coffer {
             coffer: self.clone(),
             trail: trail.clone(),
             id,
-            pending: Vec::new(),
-            pending_bytes: 0,
-            received: if from_start { 0 } else { size },
-            // A longer content under the same request id is another content.
-            declared_size: (!from_start).then_some(size),
-            max_file_bytes: None,
-            repeated: None,
+            pending: Pending::new(&self.0.settings.budget, Some(0)),
+            arrival: match from_start {
+                true => Arrival::new(0, None, None),
+                // A longer content under the same request id is another content.
+                false => Arrival::new(size, Some(size), None),
+            },
             persisted: watch::channel(size).1,
             mode: Mode::Replay { answer: Box::new(answer), comparison },
         }

@@ -4,7 +4,7 @@ use super::Coffer;
 use crate::{
     Error, Result,
     caller::{Caller, may_use},
-    driver::{Capabilities, Driver},
+    driver::{Capabilities, Driver, PieceSize},
     error::{Resource, State},
     id::{LocalPathId, VolumeId},
     name,
@@ -382,7 +382,7 @@ async fn round_trip(driver: &dyn Driver, steps: &mut Vec<CheckStep>) {
     );
     if is_ok {
         let since = Instant::now();
-        let outcome = match driver.read(&key, 0..size).await {
+        let outcome = match driver.read(&key, 0..size, PieceSize::default()).await {
             Ok(stream) => stream.try_collect::<Vec<Bytes>>().await,
             Err(error) => Err(error),
         };

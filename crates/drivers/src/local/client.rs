@@ -1,6 +1,6 @@
 //! The root of a volume: the one way by which this driver reaches a file.
 
-use super::{config::Config, directories::BeingMade, error::Failure};
+use super::{config::Config, directories::BeingMade, error::Failure, syncs::Syncs};
 use coffer_domain::{
     driver::{ErrorKind, Stat},
     path::{Key, RESERVED},
@@ -29,6 +29,8 @@ pub(super) struct Root {
     prefix: String,
     /// Directories that exist and are not durable yet.
     pub(super) being_made: BeingMade,
+    /// The only way by which a directory is synced.
+    pub(super) syncs: Syncs,
 }
 
 /// Where an object is: a directory below the root, and a name in it.
@@ -59,7 +61,14 @@ impl Root {
         };
         let identity = identity(&rustix::fs::fstat(&directory)?);
         let (path, prefix) = (config.root.clone(), config.prefix.clone());
-        let root = Self { directory, identity, path, prefix, being_made: BeingMade::default() };
+        let root = Self {
+            directory,
+            identity,
+            path,
+            prefix,
+            being_made: BeingMade::default(),
+            syncs: Syncs::default(),
+        };
         // Linux before 5.6, or a sandbox that does not know openat2, shows here and not at the first upload.
         root.open_directory(".")?;
         Ok(root)

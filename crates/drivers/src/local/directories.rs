@@ -55,7 +55,7 @@ impl Root {
         }
         let _making = self.being_made.begin(path);
         match rustix::fs::mkdirat(parent, name, DIRECTORY_MODE) {
-            Ok(()) => rustix::fs::fsync(parent).inspect_err(|_| {
+            Ok(()) => self.syncs.sync(parent).inspect_err(|_| {
                 // Whoever finds the directory takes it for durable. That it cannot be removed means that it is in use.
                 let _ = rustix::fs::unlinkat(parent, name, AtFlags::REMOVEDIR);
             })?,

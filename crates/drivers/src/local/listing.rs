@@ -125,11 +125,13 @@ impl Walk<'_> {
     }
 
     fn may_hold(&self, key: &str) -> bool {
-        if self.hidden.as_deref() == Some(key) || Key::parse(key.trim_end_matches('/')).is_err() {
-            return false;
-        }
         let is_directory = key.ends_with('/');
         let is_after = key > self.after || is_directory && self.after.starts_with(key);
-        is_after && (key.starts_with(self.prefix) || is_directory && self.prefix.starts_with(key))
+        let is_within = key.starts_with(self.prefix) || is_directory && self.prefix.starts_with(key);
+        // Of a large directory most names fall out before.
+        is_after
+            && is_within
+            && self.hidden.as_deref() != Some(key)
+            && Key::parse(key.trim_end_matches('/')).is_ok()
     }
 }

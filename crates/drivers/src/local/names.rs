@@ -43,7 +43,7 @@ pub(super) fn remove(root: &Root, at: &Location) -> Result<(), Failure> {
         Ok(()) | Err(Errno::NOENT | Errno::ISDIR) => {}
         Err(errno) => return Err(errno.into()),
     }
-    Ok(rustix::fs::fsync(&directory)?)
+    Ok(root.syncs.sync(&directory)?)
 }
 
 /// Writes a small object at once, in place of what is there.
@@ -71,5 +71,5 @@ fn replace(
     rustix::fs::fsync(file)?;
     let directory = root.make_directory(&target.directory)?;
     rustix::fs::renameat(staging, name, &directory, target.name.as_str())?;
-    Ok(rustix::fs::fsync(&directory)?)
+    Ok(root.syncs.sync(&directory)?)
 }

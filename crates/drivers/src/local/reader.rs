@@ -8,7 +8,7 @@ use super::{
 };
 use bytes::Bytes;
 use coffer_domain::{
-    driver::{ByteStream, Result},
+    driver::{ByteStream, PieceSize, Result},
     path::Key,
 };
 use futures_util::stream;
@@ -16,21 +16,24 @@ use rustix::{buffer::spare_capacity, fd::OwnedFd, io::retry_on_intr};
 use std::{ops::Range, sync::Arc};
 use tokio_util::task::AbortOnDropHandle;
 
-/// Bytes of a piece. Four times as many would be a little faster for one fast reader, and cost four times the memory for every slow one.
-const PIECE_BYTES: u64 = 256 * 1024;
-
 /// Opens the object and reads its first piece in the same job.
-pub(super) async fn read(root: Arc<Root>, jobs: Jobs, key: Key, range: Range<u64>) -> Result<ByteStream> {
-    let at = root.location(&key);
+pub(super) async fn read(
+    root: Arc<Root>,
+    jobs: Jobs,
+    key: Key,
+    range: Range<u64>,
+    size: PieceSize,
+) -> Result<ByteStream> {
+    let (at, first_bytes) = (root.location(&key), size.get());
     let open = move || {
         root.check()?;
-        let (file, size) = root.open_object(&at)?;
-        let left = range.start..range.end.min(size);
-        let first = read_piece(&file, &left)?;
+        let (file, length) = root.open_object(&at)?;
+        let left = range.start..range.end.min(length);
+        let first = read_piece(&file, &left, first_bytes)?;
         Ok((Arc::new(Content::from(file)), left, first))
     };
     let (file, left, first) = jobs.run("read", Some(&key), open).await?;
-    let reader = Reader { jobs, key, file, left, next: Next::Here(first) };
+    let reader = Reader { jobs, key, size, file, left, next: Next::Here(first) };
     Ok(Box::pin(stream::try_unfold(reader, |mut reader| async move {
         Ok(reader.take().await?.map(|piece| (piece, reader)))
     })))
@@ -40,6 +43,7 @@ pub(super) async fn read(root: Arc<Root>, jobs: Jobs, key: Key, range: Range<u64
 struct Reader {
     jobs: Jobs,
     key: Key,
+    size: PieceSize,
     file: Arc<Content>,
     /// What is left after the pieces that were taken.
     left: Range<u64>,
@@ -73,14 +77,14 @@ impl Reader {
     }
 
     fn job(&self) -> impl FnOnce() -> std::result::Result<Bytes, Failure> + Send + 'static {
-        let (file, left) = (Arc::clone(&self.file), self.left.clone());
-        move || read_piece(&file, &left)
+        let (file, left, bytes) = (Arc::clone(&self.file), self.left.clone(), self.size.get());
+        move || read_piece(&file, &left, bytes)
     }
 }
 
 /// The first piece of `left`; shorter only where the file ends.
-fn read_piece(file: &OwnedFd, left: &Range<u64>) -> std::result::Result<Bytes, Failure> {
-    let wanted = left.end.saturating_sub(left.start).min(PIECE_BYTES) as usize;
+fn read_piece(file: &OwnedFd, left: &Range<u64>, bytes: usize) -> std::result::Result<Bytes, Failure> {
+    let wanted = left.end.saturating_sub(left.start).min(bytes as u64) as usize;
     let mut piece = Vec::with_capacity(wanted);
     while piece.len() < wanted {
         let at = left.start + piece.len() as u64;

@@ -10,7 +10,7 @@ use super::{
     names, writeback,
 };
 use bytes::Bytes;
-use coffer_domain::{driver::ErrorKind, id::UploadId};
+use coffer_domain::{driver::ErrorKind, id::UploadId, path::Key};
 use rustix::{
     fd::{AsRawFd, OwnedFd},
     fs::{AtFlags, CWD, FallocateFlags},
@@ -73,10 +73,38 @@ impl Staged {
         target: Location,
         declared_size: Option<u64>,
     ) -> Result<(Self, Progress), Failure> {
-        let unnamed = match staging {
-            Staging::Unnamed => unnamed(root, &target)?,
+        let (mut staged, _) = Self::create_in(root, staging, upload, target)?;
+        let allocated = staged.allocate(FallocateFlags::empty(), 0, declared_size);
+        allocated.inspect_err(|_| staged.discard())?;
+        Ok((staged, Progress::default()))
+    }
+
+    /// An object whose bytes are all here. Answers its size.
+    pub(super) fn store(
+        root: &Arc<Root>,
+        staging: Staging,
+        upload: UploadId,
+        target: Location,
+        content: &[Bytes],
+        wanted: &AtomicBool,
+    ) -> Result<u64, Failure> {
+        let (staged, directory) = Self::create_in(root, staging, upload, target)?;
+        let progress = staged.append(content, Progress::default()).inspect_err(|_| staged.discard())?;
+        staged.finish_in(directory, &staged.target, progress, wanted, &mut Durability::default())
+    }
+
+    /// With the directory of the key, if the file is in it.
+    fn create_in(
+        root: &Arc<Root>,
+        staging: Staging,
+        upload: UploadId,
+        target: Location,
+    ) -> Result<(Self, Option<OwnedFd>), Failure> {
+        let directory = match staging {
+            Staging::Unnamed => Some(root.make_directory(&target.directory)?),
             Staging::Named => None,
         };
+        let unnamed = directory.as_ref().map_or(Ok(None), unnamed)?;
         let (file, name) = match unnamed {
             Some(file) => (file, None),
             None => {
@@ -85,10 +113,14 @@ impl Staged {
             }
         };
         let root = Arc::clone(root);
-        let mut staged = Self { root, file: file.into(), name, target, allocated: 0, is_resumable: false };
-        let allocated = staged.allocate(FallocateFlags::empty(), 0, declared_size);
-        allocated.inspect_err(|_| staged.discard())?;
-        Ok((staged, Progress::default()))
+        let staged = Self { root, file: file.into(), name, target, allocated: 0, is_resumable: false };
+        let directory = directory.filter(|_| staged.name.is_none());
+        Ok((staged, directory))
+    }
+
+    /// Where a key is in the volume of this file.
+    pub(super) fn location(&self, key: &Key) -> Location {
+        self.root.location(key)
     }
 
     pub(super) fn is_resumable(&self) -> bool {
@@ -134,22 +166,37 @@ impl Staged {
         self.root.check()?;
         if !durability.is_name_durable {
             let staging = self.root.open_directory(&name.directory)?;
-            durability.sync(|| rustix::fs::fsync(&staging))?;
+            durability.sync(|| self.root.syncs.sync(&staging))?;
             durability.is_name_durable = true;
         }
         // What was swept, or moved with its directory, would not be found again.
         self.found_at(name).map(drop)
     }
 
-    /// Publishes the object. Answers its size. What fails is removed, unless it is resumable: then it stays for the next writer, under
-    /// its staged name, or if that cannot be, under its key.
+    /// Publishes the object at its key, or at `target` if that is another, and answers its size. What fails is removed, unless it is resumable:
+    /// then it stays for the next writer, under its staged name, or if that cannot be, under its key.
     pub(super) fn finish(
         &self,
+        progress: Progress,
+        target: Option<&Location>,
+        wanted: &AtomicBool,
+        durability: &mut Durability,
+    ) -> Result<u64, Failure> {
+        let target = target.unwrap_or(&self.target);
+        self.finish_in(None, target, progress, wanted, durability)
+    }
+
+    /// The same in the key's `directory`, if that was opened just before.
+    fn finish_in(
+        &self,
+        directory: Option<OwnedFd>,
+        target: &Location,
         progress: Progress,
         wanted: &AtomicBool,
         durability: &mut Durability,
     ) -> Result<u64, Failure> {
-        let size = self.publish(progress.written, wanted, durability).inspect_err(|_| {
+        let published = self.publish(progress.written, directory, target, wanted, durability);
+        let size = published.inspect_err(|_| {
             if !self.is_resumable {
                 self.discard();
             }
@@ -162,6 +209,8 @@ impl Staged {
     fn publish(
         &self,
         written: u64,
+        directory: Option<OwnedFd>,
+        target: &Location,
         wanted: &AtomicBool,
         durability: &mut Durability,
     ) -> Result<u64, Failure> {
@@ -170,8 +219,11 @@ impl Staged {
         }
         durability.sync(|| rustix::fs::fsync(&*self.file))?;
         self.root.check()?;
-        // Opened by its path again: the one of the beginning may have been moved since, and the key would not lead to it.
-        let directory = self.root.make_directory(&self.target.directory)?;
+        // Opened by its path again: the one of an earlier time may have been moved since, and the key would not lead to it.
+        let directory = match directory {
+            Some(directory) => directory,
+            None => self.root.make_directory(&target.directory)?,
+        };
         let staging = match &self.name {
             Some(name) => Some((self.root.open_directory(&name.directory)?, name.name.as_str())),
             None => None,
@@ -179,26 +231,26 @@ impl Staged {
         if !wanted.load(Ordering::Relaxed) {
             return Err(Failure::new(ErrorKind::Other, "nobody waits for the end any more"));
         }
-        let target = self.target.name.as_str();
+        let new_name = target.name.as_str();
         match &staging {
-            Some((staging, name)) => names::rename(staging, name, &directory, target)?,
+            Some((staging, name)) => names::rename(staging, name, &directory, new_name)?,
             None => {
                 let this = format!("/proc/self/fd/{}", self.file.as_raw_fd());
-                rustix::fs::linkat(CWD, this.as_str(), &directory, target, AtFlags::SYMLINK_FOLLOW)?;
+                rustix::fs::linkat(CWD, this.as_str(), &directory, new_name, AtFlags::SYMLINK_FOLLOW)?;
             }
         }
         // The new name first: a power cut between the two leaves both, never none.
         let synced = std::iter::once(&directory)
             .chain(staging.iter().map(|(staging, _)| staging))
-            .try_for_each(|directory| durability.sync(|| rustix::fs::fsync(directory)));
-        synced.and_then(|()| self.found_at(&self.target)).inspect_err(|_| {
+            .try_for_each(|directory| durability.sync(|| self.root.syncs.sync(directory)));
+        synced.and_then(|()| self.found_at(target)).inspect_err(|_| {
             // The name is ours, since giving it never replaces one. The failure that is told is the first.
             match &staging {
                 Some((staging, name)) if self.is_resumable => {
-                    let _ = names::rename(&directory, target, staging, name);
+                    let _ = names::rename(&directory, new_name, staging, name);
                 }
                 _ => {
-                    let _ = rustix::fs::unlinkat(&directory, target, AtFlags::empty());
+                    let _ = rustix::fs::unlinkat(&directory, new_name, AtFlags::empty());
                 }
             }
         })
@@ -229,9 +281,9 @@ impl Staged {
     }
 }
 
-/// A file without a name in the directory of the key; `None` where the file system has none.
-fn unnamed(root: &Root, target: &Location) -> Result<Option<OwnedFd>, Failure> {
-    match create_unnamed(&root.make_directory(&target.directory)?) {
+/// A file without a name in `directory`; `None` where the file system has none.
+fn unnamed(directory: &OwnedFd) -> Result<Option<OwnedFd>, Failure> {
+    match create_unnamed(directory) {
         Ok(file) => Ok(Some(file)),
         // NFS, FUSE and old overlays say EOPNOTSUPP; a file system that does not know the flag sees the open of a directory for
         // writing; ENOENT is also a directory that was removed since.

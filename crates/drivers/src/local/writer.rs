@@ -1,6 +1,7 @@
 //! The port's writer: every step of a staged file is a job.
 
 use super::{
+    client::Location,
     jobs::Jobs,
     staged::{Durability, Progress, Staged},
 };
@@ -32,6 +33,14 @@ pub(super) struct Writer {
 impl Writer {
     pub(super) fn new(jobs: Jobs, key: Key, (staged, progress): (Staged, Progress)) -> Self {
         Self { jobs, key, staged: Arc::new(staged), progress, durability: Arc::default() }
+    }
+
+    async fn publish(self, key: &Key, target: Option<Location>) -> driver::Result<u64> {
+        let Self { jobs, staged, progress, durability, .. } = self;
+        let (_waiting, wanted) = Waiting::new();
+        let mut durability = durability.lock_owned().await;
+        let job = move || staged.finish(progress, target.as_ref(), &wanted, &mut durability);
+        jobs.run("finish", Some(key), job).await
     }
 }
 
@@ -65,13 +74,13 @@ impl driver::Writer for Writer {
     }
 
     async fn finish(self: Box<Self>) -> driver::Result<u64> {
-        let Self { jobs, key, staged, progress, durability } = *self;
-        let wanted = Arc::new(AtomicBool::new(true));
-        // Whoever stops waiting will take the object for not written; then it should not appear.
-        let _waiting = Waiting(Arc::clone(&wanted));
-        let mut durability = durability.lock_owned().await;
-        let job = move || staged.finish(progress, &wanted, &mut durability);
-        jobs.run("finish", Some(&key), job).await
+        let key = self.key.clone();
+        self.publish(&key, None).await
+    }
+
+    async fn finish_at(self: Box<Self>, key: &Key) -> driver::Result<u64> {
+        let target = self.staged.location(key);
+        self.publish(key, Some(target)).await
     }
 
     async fn abort(self: Box<Self>) -> driver::Result<()> {
@@ -80,8 +89,16 @@ impl driver::Writer for Writer {
     }
 }
 
-/// Lowers the flag when dropped.
-struct Waiting(Arc<AtomicBool>);
+/// Lowers its flag when dropped: whoever stops waiting will take the object for not written; then it should not appear.
+pub(super) struct Waiting(Arc<AtomicBool>);
+
+impl Waiting {
+    /// With the flag.
+    pub(super) fn new() -> (Self, Arc<AtomicBool>) {
+        let wanted = Arc::new(AtomicBool::new(true));
+        (Self(Arc::clone(&wanted)), wanted)
+    }
+}
 
 impl Drop for Waiting {
     fn drop(&mut self) {

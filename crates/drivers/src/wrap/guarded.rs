@@ -5,7 +5,8 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use coffer_domain::{
     driver::{
-        Batch, ByteStream, Capabilities, Driver, Error, ErrorKind, Listed, Result, Stat, WriteOptions, Writer,
+        Batch, ByteStream, Capabilities, Driver, Error, ErrorKind, Listed, PieceSize, Result, Stat,
+        WriteOptions, Writer,
     },
     id::UploadId,
     path::Key,
@@ -25,6 +26,7 @@ pub const MOST_LISTED: usize = 10_000;
 /// Most bytes of an object that is put at once.
 pub const MOST_PUT_BYTES: usize = 64 * 1024;
 
+const NO_COPY: &str = "this backend cannot copy objects";
 const NO_RESUME: &str = "this backend cannot go on with what another writer began";
 
 /// Refuses, with `Unsupported`, calls that need a capability the driver lacks and arguments outside their limits; and keeps a
@@ -62,7 +64,11 @@ impl Driver for Guarded {
             return Err(unsupported("begin", Some(key), NO_RESUME));
         }
         let inner = self.inner.begin(upload, key, options).await?;
-        Ok(Box::new(GuardedWriter::new(inner, key, options.is_resumable)))
+        Ok(Box::new(GuardedWriter::new(inner, key, options.is_resumable, self.capabilities())))
+    }
+
+    async fn store(&self, upload: UploadId, key: &Key, content: Vec<Bytes>) -> Result<u64> {
+        self.inner.store(upload, key, content).await
     }
 
     async fn resume(
@@ -76,17 +82,17 @@ impl Driver for Guarded {
             return Err(unsupported("resume", Some(key), NO_RESUME));
         }
         let inner = self.inner.resume(upload, key, size, options).await?;
-        Ok(Box::new(GuardedWriter::new(inner, key, true)))
+        Ok(Box::new(GuardedWriter::new(inner, key, true, self.capabilities())))
     }
 
-    async fn read(&self, key: &Key, range: Range<u64>) -> Result<ByteStream> {
+    async fn read(&self, key: &Key, range: Range<u64>, size: PieceSize) -> Result<ByteStream> {
         if range.start > range.end {
             return Err(unsupported("read", Some(key), "the range ends before it begins"));
         }
         if range.start > 0 && !self.inner.capabilities().range_read {
             return Err(unsupported("read", Some(key), "this backend reads only from the beginning"));
         }
-        self.inner.read(key, range).await
+        self.inner.read(key, range, size).await
     }
 
     async fn stat(&self, key: &Key) -> Result<Option<Stat>> {
@@ -114,6 +120,20 @@ impl Driver for Guarded {
         self.inner.put(key, content).await
     }
 
+    async fn link(&self, key: &Key, path: &Key, before: &[Key]) -> Result<()> {
+        if !self.inner.capabilities().copy {
+            return Err(unsupported("link", Some(path), NO_COPY));
+        }
+        self.inner.link(key, path, before).await
+    }
+
+    async fn unlink(&self, path: &Key, keys: &[Key]) -> Result<()> {
+        if !self.inner.capabilities().copy {
+            return Err(unsupported("unlink", Some(path), NO_COPY));
+        }
+        self.inner.unlink(path, keys).await
+    }
+
     async fn sweep(&self, upload: UploadId) -> Result<()> {
         self.inner.sweep(upload).await
     }
@@ -123,6 +143,7 @@ struct GuardedWriter {
     inner: Box<dyn Writer>,
     key: Key,
     is_resumable: bool,
+    can_rename: bool,
     /// A write failed, was given up or is under way: what the backend has is not known.
     is_broken: bool,
     checkpoints: Arc<Checkpoints>,
@@ -137,8 +158,9 @@ struct Checkpoints {
 }
 
 impl GuardedWriter {
-    fn new(inner: Box<dyn Writer>, key: &Key, is_resumable: bool) -> Self {
-        Self { inner, key: key.clone(), is_resumable, is_broken: false, checkpoints: Arc::default() }
+    fn new(inner: Box<dyn Writer>, key: &Key, is_resumable: bool, can: Capabilities) -> Self {
+        let (key, can_rename) = (key.clone(), can.rename);
+        Self { inner, key, is_resumable, can_rename, is_broken: false, checkpoints: Arc::default() }
     }
 
     /// Refuses if what the backend has is not known.
@@ -158,6 +180,18 @@ impl GuardedWriter {
             0 => Ok(()),
             _ => Err(self.refusal(operation, "a checkpoint of this object is under way")),
         }
+    }
+
+    /// The writer, if what the backend has is known.
+    async fn finishable(self) -> Result<Box<dyn Writer>> {
+        if let Err(refusal) = self.check_checkpoints("finish").and_then(|()| self.check("finish")) {
+            if !self.is_resumable {
+                // The refusal is the answer, whether or not the staged bytes can be removed now; sweep removes them later.
+                let _ = self.inner.abort().await;
+            }
+            return Err(refusal);
+        }
+        Ok(self.inner)
     }
 
     fn refusal(&self, operation: &'static str, reason: &'static str) -> Error {
@@ -195,14 +229,14 @@ impl Writer for GuardedWriter {
     }
 
     async fn finish(self: Box<Self>) -> Result<u64> {
-        if let Err(refusal) = self.check_checkpoints("finish").and_then(|()| self.check("finish")) {
-            if !self.is_resumable {
-                // The refusal is the answer, whether or not the staged bytes can be removed now; sweep removes them later.
-                let _ = self.inner.abort().await;
-            }
-            return Err(refusal);
+        self.finishable().await?.finish().await
+    }
+
+    async fn finish_at(self: Box<Self>, key: &Key) -> Result<u64> {
+        if !self.can_rename {
+            return Err(unsupported("finish", Some(key), "this backend cannot choose a key at the end"));
         }
-        self.inner.finish().await
+        self.finishable().await?.finish_at(key).await
     }
 
     async fn abort(self: Box<Self>) -> Result<()> {

@@ -5,7 +5,8 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use coffer_domain::{
     driver::{
-        Batch, ByteStream, Capabilities, Driver, ErrorKind, Listed, Result, Stat, WriteOptions, Writer,
+        Batch, ByteStream, Capabilities, Driver, ErrorKind, Listed, PieceSize, Result, Stat, WriteOptions,
+        Writer,
     },
     id::UploadId,
     path::Key,
@@ -26,7 +27,7 @@ pub struct Limits {
     pub piece: Duration,
     /// For a batch to be encoded and written.
     pub write: Duration,
-    /// For an object, or what is written of it, to become durable, which can mean that gigabytes are put on a slow disk.
+    /// For an object, stored at once or not, or what is written of it, to become durable, which can mean that gigabytes are put on a slow disk.
     pub finish: Duration,
 }
 
@@ -100,6 +101,11 @@ impl Driver for Limited {
         Ok(Box::new(LimitedWriter { inner, gate: self.gate.clone(), key: key.clone() }))
     }
 
+    async fn store(&self, upload: UploadId, key: &Key, content: Vec<Bytes>) -> Result<u64> {
+        let call = self.inner.store(upload, key, content);
+        self.gate.pass("store", Some(key), self.gate.limits.finish, call).await
+    }
+
     async fn resume(
         &self,
         upload: UploadId,
@@ -112,8 +118,8 @@ impl Driver for Limited {
         Ok(Box::new(LimitedWriter { inner, gate: self.gate.clone(), key: key.clone() }))
     }
 
-    async fn read(&self, key: &Key, range: Range<u64>) -> Result<ByteStream> {
-        let call = self.inner.read(key, range);
+    async fn read(&self, key: &Key, range: Range<u64>, size: PieceSize) -> Result<ByteStream> {
+        let call = self.inner.read(key, range, size);
         let pieces = self.gate.pass("read", Some(key), self.gate.limits.operation, call).await?;
         let (deadline, key) = (self.gate.limits.piece, key.clone());
         // What is left is given up at an error, so that nobody takes up a stream that was late.
@@ -144,6 +150,16 @@ impl Driver for Limited {
         self.gate.pass("put", Some(key), self.gate.limits.operation, self.inner.put(key, content)).await
     }
 
+    async fn link(&self, key: &Key, path: &Key, before: &[Key]) -> Result<()> {
+        let call = self.inner.link(key, path, before);
+        self.gate.pass("link", Some(path), self.gate.limits.operation, call).await
+    }
+
+    async fn unlink(&self, path: &Key, keys: &[Key]) -> Result<()> {
+        let call = self.inner.unlink(path, keys);
+        self.gate.pass("unlink", Some(path), self.gate.limits.operation, call).await
+    }
+
     async fn sweep(&self, upload: UploadId) -> Result<()> {
         self.gate.pass("sweep", None, self.gate.limits.operation, self.inner.sweep(upload)).await
     }
@@ -171,6 +187,11 @@ impl Writer for LimitedWriter {
     async fn finish(self: Box<Self>) -> Result<u64> {
         let Self { inner, gate, key } = *self;
         gate.pass("finish", Some(&key), gate.limits.finish, inner.finish()).await
+    }
+
+    async fn finish_at(self: Box<Self>, key: &Key) -> Result<u64> {
+        let Self { inner, gate, .. } = *self;
+        gate.pass("finish", Some(key), gate.limits.finish, inner.finish_at(key)).await
     }
 
     async fn abort(self: Box<Self>) -> Result<()> {

@@ -3,7 +3,9 @@
 use async_trait::async_trait;
 use bytes::Bytes;
 use coffer_domain::{
-    driver::{ByteStream, Capabilities, Driver, ErrorKind, Listed, Result, Stat, WriteOptions, Writer},
+    driver::{
+        ByteStream, Capabilities, Driver, ErrorKind, Listed, PieceSize, Result, Stat, WriteOptions, Writer,
+    },
     id::UploadId,
     path::Key,
     volume::Provider,
@@ -38,7 +40,7 @@ impl Retry {
     }
 }
 
-/// Tries stat, delete, list, put and sweep again when the failure's kind allows it, and resume on `Unavailable`, while the first try
+/// Tries stat, delete, list, put, link, unlink and sweep again when the failure's kind allows it, and resume on `Unavailable`, while the first try
 /// is not longer ago than the longest pause: the writer before may be about to let go, and somebody waits to send bytes. Nothing
 /// else: bytes that were read or written can only be asked for again by whoever has them.
 #[derive(Debug)]
@@ -101,6 +103,10 @@ impl Driver for Retried {
         self.inner.begin(upload, key, options).await
     }
 
+    async fn store(&self, upload: UploadId, key: &Key, content: Vec<Bytes>) -> Result<u64> {
+        self.inner.store(upload, key, content).await
+    }
+
     async fn resume(
         &self,
         upload: UploadId,
@@ -113,8 +119,8 @@ impl Driver for Retried {
         self.repeat_if(is_worth_it, || self.inner.resume(upload, key, size, options)).await
     }
 
-    async fn read(&self, key: &Key, range: Range<u64>) -> Result<ByteStream> {
-        self.inner.read(key, range).await
+    async fn read(&self, key: &Key, range: Range<u64>, size: PieceSize) -> Result<ByteStream> {
+        self.inner.read(key, range, size).await
     }
 
     async fn stat(&self, key: &Key) -> Result<Option<Stat>> {
@@ -131,6 +137,14 @@ impl Driver for Retried {
 
     async fn put(&self, key: &Key, content: Bytes) -> Result<()> {
         self.repeat(|| self.inner.put(key, content.clone())).await
+    }
+
+    async fn link(&self, key: &Key, path: &Key, before: &[Key]) -> Result<()> {
+        self.repeat(|| self.inner.link(key, path, before)).await
+    }
+
+    async fn unlink(&self, path: &Key, keys: &[Key]) -> Result<()> {
+        self.repeat(|| self.inner.unlink(path, keys)).await
     }
 
     async fn sweep(&self, upload: UploadId) -> Result<()> {

@@ -3,7 +3,9 @@
 use async_trait::async_trait;
 use bytes::Bytes;
 use coffer_domain::{
-    driver::{Batch, ByteStream, Capabilities, Driver, Listed, Result, Stat, WriteOptions, Writer},
+    driver::{
+        Batch, ByteStream, Capabilities, Driver, Listed, PieceSize, Result, Stat, WriteOptions, Writer,
+    },
     id::UploadId,
     path::Key,
     volume::Provider,
@@ -83,6 +85,13 @@ impl Driver for Traced {
         Ok(Box::new(TracedWriter { inner, provider, key: key.clone(), bytes: 0 }))
     }
 
+    async fn store(&self, upload: UploadId, key: &Key, content: Vec<Bytes>) -> Result<u64> {
+        let bytes: u64 = content.iter().map(|piece| piece.len() as u64).sum();
+        let span =
+            call!(info_span, "driver.store", self.provider(), %key, upload.id = %upload, bytes = bytes);
+        within(&span, self.inner.store(upload, key, content)).await
+    }
+
     async fn resume(
         &self,
         upload: UploadId,
@@ -96,10 +105,10 @@ impl Driver for Traced {
         Ok(Box::new(TracedWriter { inner, provider, key: key.clone(), bytes: 0 }))
     }
 
-    async fn read(&self, key: &Key, range: Range<u64>) -> Result<ByteStream> {
+    async fn read(&self, key: &Key, range: Range<u64>, size: PieceSize) -> Result<ByteStream> {
         let span =
             call!(info_span, "driver.read", self.provider(), %key, offset = range.start, bytes = Empty);
-        let pieces = within(&span, self.inner.read(key, range)).await?;
+        let pieces = within(&span, self.inner.read(key, range, size)).await?;
         Ok(Box::pin(TracedStream { pieces, span, bytes: 0 }))
     }
 
@@ -123,6 +132,16 @@ impl Driver for Traced {
     async fn put(&self, key: &Key, content: Bytes) -> Result<()> {
         let span = call!(info_span, "driver.put", self.provider(), %key, bytes = content.len());
         within(&span, self.inner.put(key, content)).await
+    }
+
+    async fn link(&self, key: &Key, path: &Key, before: &[Key]) -> Result<()> {
+        let span = call!(info_span, "driver.link", self.provider(), %key, %path);
+        within(&span, self.inner.link(key, path, before)).await
+    }
+
+    async fn unlink(&self, path: &Key, keys: &[Key]) -> Result<()> {
+        let span = call!(info_span, "driver.unlink", self.provider(), %path);
+        within(&span, self.inner.unlink(path, keys)).await
     }
 
     async fn sweep(&self, upload: UploadId) -> Result<()> {
@@ -167,6 +186,11 @@ impl Writer for TracedWriter {
     async fn finish(self: Box<Self>) -> Result<u64> {
         let span = call!(info_span, "driver.finish", self.provider, key = %self.key, bytes = self.bytes);
         within(&span, self.inner.finish()).await
+    }
+
+    async fn finish_at(self: Box<Self>, key: &Key) -> Result<u64> {
+        let span = call!(info_span, "driver.finish", self.provider, %key, bytes = self.bytes);
+        within(&span, self.inner.finish_at(key)).await
     }
 
     async fn abort(self: Box<Self>) -> Result<()> {

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use coffer_domain::{
-    driver::{Driver, Error, ErrorKind, Listed, Result, WriteOptions, Writer},
+    driver::{Driver, Error, ErrorKind, Listed, PieceSize, Result, WriteOptions, Writer},
     id::{UploadId, VersionId},
     path::Key,
 };
@@ -72,7 +72,7 @@ pub(crate) async fn write(driver: &dyn Driver, key: &Key, content: &Bytes) -> Re
 }
 
 pub(crate) async fn read(driver: &dyn Driver, key: &Key) -> Result<Vec<u8>> {
-    let pieces: Vec<Bytes> = driver.read(key, 0..u64::MAX).await?.try_collect().await?;
+    let pieces: Vec<Bytes> = driver.read(key, 0..u64::MAX, PieceSize::default()).await?.try_collect().await?;
     Ok(pieces.concat())
 }
 

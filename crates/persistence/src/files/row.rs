@@ -5,7 +5,7 @@ use coffer_domain::id::{FileId, ObjectId, UserId, VersionId, VolumeId};
 use coffer_domain::path::{Key, StoragePath};
 use coffer_domain::time::Timestamp;
 use diesel::pg::Pg;
-use diesel::prelude::{AsChangeset, Insertable, Queryable, Selectable};
+use diesel::prelude::{AsChangeset, Queryable, Selectable};
 use serde_json::Value;
 use uuid::Uuid;
 
@@ -27,6 +27,7 @@ pub(crate) struct FileRow {
     pub(crate) filename: String,
     original_name: String,
     storage_path: String,
+    pub(crate) path_nfc: String,
     pub(crate) mime_type: String,
     encoding: Option<String>,
     provider: String,
@@ -69,40 +70,6 @@ pub(crate) struct ObjectRow {
 /// A file with a content of it.
 pub(crate) type Rows = (FileRow, VersionRow, ObjectRow);
 
-/// A row of a file that is made.
-#[derive(Debug, Insertable)]
-#[diesel(table_name = storage_files, treat_none_as_default_value = false)]
-pub(crate) struct NewFileRow<'f> {
-    pub(crate) id: Uuid,
-    pub(crate) volume_id: Uuid,
-    pub(crate) organisation_id: &'f str,
-    pub(crate) project_id: Option<&'f str>,
-    pub(crate) namespace: &'f str,
-    pub(crate) user_id: Option<Uuid>,
-    pub(crate) app_id: Option<&'f str>,
-    pub(crate) file_id: &'f str,
-    pub(crate) filename: &'f str,
-    pub(crate) original_name: &'f str,
-    pub(crate) storage_path: &'f str,
-    pub(crate) path_nfc: String,
-    pub(crate) mime_type: &'f str,
-    pub(crate) encoding: Option<&'f str>,
-    pub(crate) size: i64,
-    pub(crate) checksum: String,
-    pub(crate) provider: &'f str,
-    pub(crate) provider_path: &'f str,
-    pub(crate) data_classification: &'f str,
-    pub(crate) is_public: bool,
-    pub(crate) tags: Value,
-    pub(crate) custom_metadata: Value,
-    pub(crate) version_number: i32,
-    pub(crate) current_version_id: Option<Uuid>,
-    pub(crate) created_by: Option<Uuid>,
-    pub(crate) updated_by: Option<Uuid>,
-    pub(crate) created_at: Timestamp,
-    pub(crate) updated_at: Timestamp,
-}
-
 /// What changes of a file's row; `None` leaves a column as it is, `Some(None)` empties it.
 #[derive(Debug, Default, AsChangeset)]
 #[diesel(table_name = storage_files)]
@@ -112,15 +79,10 @@ pub(crate) struct FileUpdate {
     pub(crate) filename: Option<String>,
     pub(crate) mime_type: Option<String>,
     pub(crate) encoding: Option<Option<String>>,
-    pub(crate) size: Option<i64>,
-    pub(crate) checksum: Option<String>,
-    pub(crate) provider_path: Option<String>,
     pub(crate) data_classification: Option<&'static str>,
     pub(crate) is_public: Option<bool>,
     pub(crate) tags: Option<Value>,
     pub(crate) custom_metadata: Option<Value>,
-    pub(crate) version_number: Option<i32>,
-    pub(crate) current_version_id: Option<Option<Uuid>>,
     pub(crate) revision: Option<i64>,
     pub(crate) status: Option<&'static str>,
     pub(crate) updated_by: Option<Option<Uuid>>,
@@ -194,6 +156,12 @@ impl FileRow {
 
 /// The file of its rows.
 pub(crate) fn file((row, version, object): Rows) -> Step<File> {
+    let content = content((version, object))?;
+    with_content(row, content)
+}
+
+/// The file of its row, with a content that has become or becomes its current one.
+pub(crate) fn with_content(row: FileRow, content: Content) -> Step<File> {
     Ok(File {
         id: FileId::from(row.id),
         file_id: row.file_id,
@@ -215,7 +183,7 @@ pub(crate) fn file((row, version, object): Rows) -> Step<File> {
             tags: serde_json::from_value(row.tags).map_err(unreadable)?,
             custom_metadata: serde_json::from_value(row.custom_metadata).map_err(unreadable)?,
         },
-        content: content((version, object))?,
+        content,
         status: row.status.parse().map_err(unreadable)?,
         is_public: row.is_public,
         provider: row.provider.parse().map_err(unreadable)?,

@@ -14,7 +14,7 @@ pub(super) const OLDEST_MAJOR: i32 = 14;
 const RECORDS: &str = "__diesel_schema_migrations";
 
 /// Names that are ours in the schema. The tests hold them against the catalogue.
-pub(super) const RELATIONS: [&str; 26] = [
+pub(super) const RELATIONS: [&str; 27] = [
     "app_quotas",
     "audit_pending",
     "cluster",
@@ -33,6 +33,7 @@ pub(super) const RELATIONS: [&str; 26] = [
     "storage_file_shares",
     "storage_file_versions",
     "storage_files",
+    "storage_links",
     "storage_objects",
     "storage_operations",
     "storage_operations_default",

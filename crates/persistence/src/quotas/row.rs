@@ -2,13 +2,9 @@
 
 use coffer_domain::quota::{Quota, QuotaKey, Usage};
 use coffer_domain::time::Timestamp;
-use diesel::sql_types::{BigInt, Nullable, Text, Timestamptz, Uuid as SqlUuid};
-use diesel::{OptionalExtension, QueryableByName};
-use diesel_async::{AsyncPgConnection, RunQueryDsl};
+use diesel::QueryableByName;
+use diesel::sql_types::{BigInt, Nullable, Timestamptz};
 use uuid::Uuid;
-
-use crate::cached::Cached;
-use crate::error::Step;
 
 /// What every quota has, whichever table it is in.
 #[derive(Debug, QueryableByName)]
@@ -68,100 +64,6 @@ macro_rules! columns {
 }
 pub(super) use columns;
 
-macro_rules! select {
-    (volume $end:literal) => {
-        concat!("SELECT ", columns!(volume), " ", $end)
-    };
-    (entity $end:literal) => {
-        concat!(
-            "SELECT ",
-            columns!(entity),
-            " FROM storage_quotas WHERE entity_type = $1 AND organisation_id = $2 AND entity_id = $3",
-            $end
-        )
-    };
-}
-
-// NO KEY: what refers to a volume may be inserted by others meanwhile.
-pub(super) async fn find(c: &AsyncPgConnection, key: &QuotaKey, is_locked: bool) -> Step<Option<Row>> {
-    let row = match place(key) {
-        Place::Volume(volume) => {
-            let statement = if is_locked {
-                select!(volume "FROM storage_volumes WHERE id = $1 FOR NO KEY UPDATE")
-            } else {
-                select!(volume "FROM storage_volumes WHERE id = $1")
-            };
-            let query = diesel::sql_query(statement).bind::<SqlUuid, _>(volume);
-            Cached(query).get_result(&mut &*c).await
-        }
-        Place::UserOnVolume(user, volume) => {
-            let statement = if is_locked {
-                select!(volume "FROM user_quotas WHERE user_id = $1 AND volume_id = $2 FOR NO KEY UPDATE")
-            } else {
-                select!(volume "FROM user_quotas WHERE user_id = $1 AND volume_id = $2")
-            };
-            let query = diesel::sql_query(statement).bind::<SqlUuid, _>(user).bind::<SqlUuid, _>(volume);
-            Cached(query).get_result(&mut &*c).await
-        }
-        Place::AppOnVolume(app, volume) => {
-            let statement = if is_locked {
-                select!(volume "FROM app_quotas WHERE app_id = $1 AND volume_id = $2 FOR NO KEY UPDATE")
-            } else {
-                select!(volume "FROM app_quotas WHERE app_id = $1 AND volume_id = $2")
-            };
-            let query = diesel::sql_query(statement).bind::<Text, _>(app).bind::<SqlUuid, _>(volume);
-            Cached(query).get_result(&mut &*c).await
-        }
-        Place::Entity { kind, organisation, id, .. } => {
-            let statement = if is_locked { select!(entity " FOR NO KEY UPDATE") } else { select!(entity "") };
-            let query = diesel::sql_query(statement)
-                .bind::<Text, _>(kind)
-                .bind::<Text, _>(organisation)
-                .bind::<Text, _>(id);
-            Cached(query).get_result(&mut &*c).await
-        }
-    };
-    Ok(row.optional()?)
-}
-
-/// Makes the row of a quota that has none yet. A volume's is made with the volume, and without a volume there is none.
-pub(super) async fn create(c: &AsyncPgConnection, key: &QuotaKey) -> Step<()> {
-    const USER_ON_VOLUME: &str = "INSERT INTO user_quotas (id, user_id, volume_id)
-        SELECT $1, $2, id FROM storage_volumes WHERE id = $3 ON CONFLICT DO NOTHING";
-    const APP_ON_VOLUME: &str = "INSERT INTO app_quotas (id, app_id, volume_id)
-        SELECT $1, $2, id FROM storage_volumes WHERE id = $3 ON CONFLICT DO NOTHING";
-    const ENTITY: &str = "INSERT INTO storage_quotas (id, entity_type, organisation_id, entity_id, user_id)
-        VALUES ($1, $2, $3, $4, $5) ON CONFLICT DO NOTHING";
-    let id = Uuid::now_v7();
-    match place(key) {
-        Place::Volume(_) => {}
-        Place::UserOnVolume(user, volume) => {
-            let insert = diesel::sql_query(USER_ON_VOLUME)
-                .bind::<SqlUuid, _>(id)
-                .bind::<SqlUuid, _>(user)
-                .bind::<SqlUuid, _>(volume);
-            Cached(insert).execute(&mut &*c).await?;
-        }
-        Place::AppOnVolume(app, volume) => {
-            let insert = diesel::sql_query(APP_ON_VOLUME)
-                .bind::<SqlUuid, _>(id)
-                .bind::<Text, _>(app)
-                .bind::<SqlUuid, _>(volume);
-            Cached(insert).execute(&mut &*c).await?;
-        }
-        Place::Entity { kind, organisation, id: entity, user } => {
-            let insert = diesel::sql_query(ENTITY)
-                .bind::<SqlUuid, _>(id)
-                .bind::<Text, _>(kind)
-                .bind::<Text, _>(organisation)
-                .bind::<Text, _>(entity)
-                .bind::<Nullable<SqlUuid>, _>(user);
-            Cached(insert).execute(&mut &*c).await?;
-        }
-    }
-    Ok(())
-}
-
 /// Where a quota's row is.
 pub(super) enum Place<'k> {
     /// `storage_volumes`.
@@ -188,5 +90,79 @@ pub(super) fn place(key: &QuotaKey) -> Place<'_> {
         QuotaKey::Project { organisation, project } => {
             Place::Entity { kind: "project", organisation, id: project.clone(), user: None }
         }
+    }
+}
+
+/// Keys by the tables of their rows, column by column. `n` is the place of each among all.
+#[derive(Default)]
+pub(super) struct Places<'k> {
+    pub(super) volumes: OnVolumes,
+    pub(super) users: Users,
+    pub(super) apps: Apps<'k>,
+    pub(super) entities: Entities<'k>,
+}
+
+/// Keys of rows of `storage_volumes`.
+#[derive(Default)]
+pub(super) struct OnVolumes {
+    pub(super) n: Vec<i32>,
+    pub(super) volume: Vec<Uuid>,
+}
+
+/// Keys of rows of `user_quotas`.
+#[derive(Default)]
+pub(super) struct Users {
+    pub(super) n: Vec<i32>,
+    pub(super) user: Vec<Uuid>,
+    pub(super) volume: Vec<Uuid>,
+}
+
+/// Keys of rows of `app_quotas`.
+#[derive(Default)]
+pub(super) struct Apps<'k> {
+    pub(super) n: Vec<i32>,
+    pub(super) app: Vec<&'k str>,
+    pub(super) volume: Vec<Uuid>,
+}
+
+/// Keys of rows of `storage_quotas`.
+#[derive(Default)]
+pub(super) struct Entities<'k> {
+    pub(super) n: Vec<i32>,
+    pub(super) kind: Vec<&'static str>,
+    pub(super) organisation: Vec<&'k str>,
+    pub(super) id: Vec<String>,
+    pub(super) user: Vec<Option<Uuid>>,
+}
+
+impl<'k> Places<'k> {
+    pub(super) fn of(keys: impl IntoIterator<Item = &'k QuotaKey>) -> Self {
+        let mut places = Self::default();
+        for (n, key) in (0..).zip(keys) {
+            match place(key) {
+                Place::Volume(volume) => {
+                    places.volumes.n.push(n);
+                    places.volumes.volume.push(volume);
+                }
+                Place::UserOnVolume(user, volume) => {
+                    places.users.n.push(n);
+                    places.users.user.push(user);
+                    places.users.volume.push(volume);
+                }
+                Place::AppOnVolume(app, volume) => {
+                    places.apps.n.push(n);
+                    places.apps.app.push(app);
+                    places.apps.volume.push(volume);
+                }
+                Place::Entity { kind, organisation, id, user } => {
+                    places.entities.n.push(n);
+                    places.entities.kind.push(kind);
+                    places.entities.organisation.push(organisation);
+                    places.entities.id.push(id);
+                    places.entities.user.push(user);
+                }
+            }
+        }
+        places
     }
 }

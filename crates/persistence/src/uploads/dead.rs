@@ -54,10 +54,9 @@ pub(crate) async fn dead(
         };
         ended.push((holding, outcome.with("upload", id.to_string())));
     }
-    let outcomes: Vec<Operation> = ended.iter().map(|(_, outcome)| outcome.clone()).collect();
     let ((), (), unswept) = try_join!(
         quotas::release(c, ended.iter().map(|(holding, _)| (&holding.payer, holding.hold))),
-        operations::record(c, &outcomes),
+        operations::insert_once(c, ended.iter().map(|(_, outcome)| outcome)),
         unswept(c, limit),
     )?;
     Ok(unswept)

@@ -27,25 +27,17 @@ pub(crate) async fn abort(c: &AsyncPgConnection, held: Held, operation: &Operati
         Some(holding) => {
             try_join!(
                 quotas::release(c, [(&holding.payer, holding.hold)]),
-                operations::insert_once(c, operation),
+                operations::insert_once(c, [operation]),
             )?;
             Ok(true)
         }
         None => {
             if !is_committed(c, held.upload).await? {
-                operations::insert_once(c, operation).await?;
+                operations::insert_once(c, [operation]).await?;
             }
             Ok(false)
         }
     }
-}
-
-/// Ends a held intent whose request was answered before, so that nobody can commit it and its bytes are swept.
-pub(super) async fn abandon(c: &AsyncPgConnection, held: Held) -> Step<()> {
-    if let Some(holding) = fence(c, held.upload, Some(held.epoch)).await? {
-        quotas::release(c, [(&holding.payer, holding.hold)]).await?;
-    }
-    Ok(())
 }
 
 /// Ends an open upload, whoever holds it.

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, HashSet};
 use coffer_domain::content::SavedState;
 use coffer_domain::error::{Conflict, Error, Resource, State as Forbidden};
 use coffer_domain::id::UploadId;
+use coffer_domain::path::Key;
 use coffer_domain::quota::{Charge, Hold};
 use coffer_domain::request::in_flight;
 use coffer_domain::store::NodeStart;
@@ -142,9 +143,9 @@ pub(crate) async fn checkpoint(c: &AsyncPgConnection, checkpoints: &[Checkpoint]
     Ok(recorded.into_iter().map(|row| UploadId::from(row.id)).collect())
 }
 
-/// Records that all bytes are there. Had twice, it is as had once.
-pub(crate) async fn finish(c: &AsyncPgConnection, held: Held) -> Step<()> {
-    if set_state(c, held, "FINISHING").await? {
+/// Records that all bytes are there, and under which key they will be if that was not known. Had twice, it is as had once.
+pub(crate) async fn finish(c: &AsyncPgConnection, held: Held, key: Option<&Key>) -> Step<()> {
+    if set_state(c, held, "FINISHING", key).await? {
         Ok(())
     } else {
         Err(Error::Conflict(Conflict::Fenced).into())
@@ -153,15 +154,16 @@ pub(crate) async fn finish(c: &AsyncPgConnection, held: Held) -> Step<()> {
 
 /// Lets an upload that could not be finished take bytes again. `false`: it is not held any more.
 pub(crate) async fn reopen(c: &AsyncPgConnection, held: Held) -> Step<bool> {
-    set_state(c, held, "OPEN").await
+    set_state(c, held, "OPEN", None).await
 }
 
-async fn set_state(c: &AsyncPgConnection, held: Held, state: &'static str) -> Step<bool> {
+async fn set_state(c: &AsyncPgConnection, held: Held, state: &'static str, key: Option<&Key>) -> Step<bool> {
     let held = storage_uploads::table
         .find(held.upload.uuid())
         .filter(storage_uploads::epoch.eq(held.epoch).and(storage_uploads::state.eq_any(LIVE)));
+    let key = key.map(|key| storage_uploads::key.eq(key.as_str()));
     let changed = diesel::update(held)
-        .set((storage_uploads::state.eq(state), storage_uploads::updated_at.eq(dsl::now)))
+        .set((storage_uploads::state.eq(state), storage_uploads::updated_at.eq(dsl::now), key))
         .execute(&mut &*c)
         .await?;
     Ok(changed == 1)

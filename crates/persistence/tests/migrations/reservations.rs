@@ -15,12 +15,16 @@ const BEFORE: [&str; 4] = [
 ];
 const VALIDATED: &str = "SELECT DISTINCT convalidated::text FROM pg_constraint WHERE conname = 'storage_operations_operation_check'";
 
-#[tokio::test]
-async fn the_way_back_leaves_what_was_there_before() {
-    let mut migrated = Migrated::new().await;
+async fn go_back(migrated: &Migrated) {
     while migrate::status(&migrated.database).await.unwrap().applied.len() > BEFORE.len() {
         migrate::down(&migrated.database, 1).await.unwrap();
     }
+}
+
+#[tokio::test]
+async fn the_way_back_leaves_what_was_there_before() {
+    let mut migrated = Migrated::new().await;
+    go_back(&migrated).await;
     let back = dump(&mut migrated.connection).await;
 
     let empty = Empty::new().await;
@@ -59,7 +63,7 @@ async fn data_goes_both_ways() {
         .await
         .unwrap();
     assert_eq!(migrated.texts(VALIDATED).await, ["true"]);
-    migrate::down(&migrated.database, 1).await.unwrap();
+    go_back(&migrated).await;
     let state = "SELECT concat_ws(' ', name, upload_ttl_seconds, quota_used, quota_reserved) FROM storage_volumes ORDER BY name";
     assert_eq!(migrated.texts(state).await, ["a 86400 3 0", "b 300 0 0"]);
     let quotas = "SELECT concat_ws(' ', right(user_id::text, 1), quota_limit, quota_reserved) FROM user_quotas

@@ -55,9 +55,13 @@ async fn futures_dropped_anywhere_leave_all_or_nothing() {
     let options = Options { pool_size: NonZeroUsize::new(4).unwrap(), ..Options::default() };
     let rig = Rig::with_options(options).await;
     let ann = Actor::user("ann").through("chat").on("trial");
-    let started = Instant::now();
-    rig.put(&ann, "first.txt", 1).await;
-    let whole = started.elapsed();
+    // The first ones also open connections and prepare statements.
+    let mut whole = Duration::MAX;
+    for n in 0..5 {
+        let started = Instant::now();
+        rig.put(&ann, &format!("first {n}.txt"), 1).await;
+        whole = whole.min(started.elapsed());
+    }
     let mut dropped = 0;
     for n in 0..100_u32 {
         let upload = rig.upload(&ann, &format!("{n}.txt"), 10);

@@ -60,7 +60,7 @@ async fn work(store: &PgStore, upload: &mut Upload, turn: usize) -> Result<()> {
             store.cancel_upload(upload.intent.id, &operation(OperationKind::CancelUpload), None).await?;
         }
         2 => {
-            store.finish_upload(upload.held()).await?;
+            store.finish_upload(upload.held(), None).await?;
             store.commit_upload(&upload.commit).await?;
         }
         3 => drop(store.commit_upload(&upload.commit).await?),

@@ -86,31 +86,22 @@ async fn pass(client: TcpStream, socket: PathBuf, mode: Arc<AtomicU8>) {
     client.set_nodelay(true).unwrap();
     let (from_client, to_client) = client.into_split();
     let (mut from_server, to_server) = server.into_split();
-    let back = tokio::spawn({
-        let mode = Arc::clone(&mode);
-        async move { copy(&mut from_server, to_client, &mode).await }
-    });
-    requests(from_client, to_server, &mode).await;
     // Both directions end together, so that the client sees it.
-    back.abort();
+    tokio::select! {
+        () = requests(from_client, to_server, &mode) => {}
+        () = copy(&mut from_server, to_client, &mode) => {}
+    }
 }
 
 async fn requests(mut from: impl AsyncRead + Unpin, mut to: impl AsyncWrite + Unpin, mode: &AtomicU8) {
     let mut buffer = vec![0; 65_536];
     while let Ok(length @ 1..) = from.read(&mut buffer).await {
         let sent = &buffer[..length];
+        // Where a session prepares it, this is the first time; later ones do not say it in words.
         let is_commit = sent.windows(7).any(|window| window == b"COMMIT\0");
         match mode.load(Ordering::SeqCst) {
             before if is_commit && before == Mode::CutBefore as u8 => {
                 mode.store(Mode::Pass as u8, Ordering::SeqCst);
-                return;
-            }
-            after if is_commit && after == Mode::CutAfter as u8 => {
-                // `copy` swallows the answer, then ends.
-                let _ = to.write_all(sent).await;
-                while mode.load(Ordering::SeqCst) == after {
-                    tokio::task::yield_now().await;
-                }
                 return;
             }
             stall if stall == Mode::Stall as u8 => std::future::pending().await,

@@ -75,7 +75,7 @@ async fn what_can_be_resumed_outlives_its_node_and_not_its_time() {
         }
         rig.open(&upload).await;
         if is_finishing {
-            rig.store.finish_upload(upload.held()).await.unwrap();
+            rig.store.finish_upload(upload.held(), None).await.unwrap();
         }
         upload
     };
@@ -135,7 +135,7 @@ async fn every_end_is_recorded_as_what_it_was() {
     rig.open(&of_dead).await;
     let finishing_of_dead = rig.upload_to(&other, &eve, "c", 10).on(lapsed);
     rig.open(&finishing_of_dead).await;
-    rig.store.finish_upload(finishing_of_dead.held()).await.unwrap();
+    rig.store.finish_upload(finishing_of_dead.held(), None).await.unwrap();
 
     let cause = Operation { node_id: Some(rig.start.node), ..operation(OperationKind::Reconcile) };
     assert_eq!(rig.store.dead_uploads(&cause, 10).await.unwrap().len(), 3);

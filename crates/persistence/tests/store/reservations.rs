@@ -284,7 +284,7 @@ async fn whoever_does_not_hold_it_cannot_grow_it() {
     rig.open(&upload).await;
     let stale = upload::Held { epoch: 0, ..upload.held() };
     is_fenced(rig.store.grow_upload(stale, 10, 10, 10).await);
-    rig.store.finish_upload(upload.held()).await.unwrap();
+    rig.store.finish_upload(upload.held(), None).await.unwrap();
     is_fenced(rig.store.grow_upload(upload.held(), 10, 10, 10).await);
     rig.store.commit_upload(&upload.commit).await.unwrap();
     is_fenced(rig.store.grow_upload(upload.held(), 10, 10, 10).await);
@@ -429,7 +429,7 @@ async fn every_end_without_a_file_gives_back_what_is_held() {
     assert_eq!(usages(&rig, &aborted.intent.payer).await, [none; 6]);
 
     let finishing = open(&|_| {}).await;
-    rig.store.finish_upload(finishing.held()).await.unwrap();
+    rig.store.finish_upload(finishing.held(), None).await.unwrap();
     assert!(rig.store.abort_upload(finishing.held(), &failed()).await.unwrap());
     assert_eq!(usages(&rig, &aborted.intent.payer).await, [none; 6]);
 

@@ -18,7 +18,7 @@ use crate::rig::{Actor, Rig, Upload, operation, start_request};
 fn state(size: u64) -> SavedState {
     let pipeline = Pipeline::new(Codec::Identity);
     let content = bytes::Bytes::from(vec![7; usize::try_from(size).unwrap()]);
-    pipeline.batch(vec![content]).encode();
+    pipeline.encode(vec![content.into()]);
     pipeline.save()
 }
 
@@ -104,7 +104,7 @@ async fn a_request_finds_its_upload_unless_that_ended_without_a_file() {
     assert_eq!(found(&reused).await.unwrap(), None);
     let second = rig.upload(&ann(), "b.txt", 1).resumable(&request);
     rig.open(&second).await;
-    rig.store.finish_upload(second.held()).await.unwrap();
+    rig.store.finish_upload(second.held(), None).await.unwrap();
     assert_eq!(found(&request).await.unwrap().unwrap().state, State::Finishing);
     let file = rig.store.commit_upload(&second.commit).await.unwrap();
     let committed = found(&request).await.unwrap().unwrap();
@@ -175,7 +175,7 @@ async fn only_an_open_upload_can_be_taken() {
     assert!(matches!(refused, Err(Error::NotFound(Resource::Upload(_)))), "{refused:?}");
 
     let (upload, _) = open(&rig, "a.txt").await;
-    rig.store.finish_upload(upload.held()).await.unwrap();
+    rig.store.finish_upload(upload.held(), None).await.unwrap();
     is_in_flight(take(upload.intent.id).await);
     rig.store.commit_upload(&upload.commit).await.unwrap();
     has_ended(take(upload.intent.id).await, "committed");
@@ -202,7 +202,7 @@ async fn checkpoints_of_many_uploads_are_recorded_at_once() {
     let on_short = rig.upload_to(&short, &ann(), "b.txt", 9).resumable(&start_request());
     rig.open(&on_short).await;
     let (finishing, _) = open(&rig, "c.txt").await;
-    rig.store.finish_upload(finishing.held()).await.unwrap();
+    rig.store.finish_upload(finishing.held(), None).await.unwrap();
     let (taken, _) = open(&rig, "d.txt").await;
     rig.store.take_upload(taken.intent.id, rig.start).await.unwrap();
     let never_opened = rig.upload(&ann(), "e.txt", 1);
@@ -248,9 +248,9 @@ async fn a_late_checkpoint_takes_nothing_back() {
 async fn what_is_being_finished_is_committed_or_opened_again() {
     let rig = Rig::new().await;
     let (upload, _) = open(&rig, "a.txt").await;
-    rig.store.finish_upload(upload.held()).await.unwrap();
+    rig.store.finish_upload(upload.held(), None).await.unwrap();
     // A second time, after an answer that was lost.
-    rig.store.finish_upload(upload.held()).await.unwrap();
+    rig.store.finish_upload(upload.held(), None).await.unwrap();
     let finishing = rig.row(&upload).await;
     assert_eq!((finishing.state, finishing.epoch), (State::Finishing, 1));
     is_in_flight(rig.store.take_upload(upload.intent.id, rig.start).await);
@@ -262,9 +262,9 @@ async fn what_is_being_finished_is_committed_or_opened_again() {
     // Whose time is over can still be committed while it is being finished, and not while it is open.
     rig.run("UPDATE storage_uploads SET expire_time = now()").await;
     is_fenced(rig.store.commit_upload(&upload.commit).await);
-    rig.store.finish_upload(upload.held()).await.unwrap();
+    rig.store.finish_upload(upload.held(), None).await.unwrap();
     rig.store.commit_upload(&upload.commit).await.unwrap();
-    is_fenced(rig.store.finish_upload(upload.held()).await);
+    is_fenced(rig.store.finish_upload(upload.held(), None).await);
     assert!(!rig.store.reopen_upload(upload.held()).await.unwrap());
     rig.assert_no_drift().await;
 }
@@ -280,7 +280,7 @@ async fn a_stale_epoch_changes_nothing() {
         let held = Held { epoch, ..upload.held() };
         is_fenced(rig.store.grow_upload(held, 200, 200, 200).await);
         assert!(rig.store.checkpoint_uploads(&[checkpoint(held, 5)]).await.unwrap().is_empty());
-        is_fenced(rig.store.finish_upload(held).await);
+        is_fenced(rig.store.finish_upload(held, None).await);
         assert!(!rig.store.reopen_upload(held).await.unwrap());
         let mut commit = upload.commit.clone();
         commit.held = held;
@@ -314,7 +314,7 @@ async fn whoever_has_an_upload_it_can_be_cancelled_while_it_is_open() {
     );
 
     let (upload, _) = open(&rig, "b.txt").await;
-    rig.store.finish_upload(upload.held()).await.unwrap();
+    rig.store.finish_upload(upload.held(), None).await.unwrap();
     is_in_flight(cancel(upload.intent.id).await);
     rig.store.commit_upload(&upload.commit).await.unwrap();
     has_ended(cancel(upload.intent.id).await, "committed");
@@ -340,7 +340,7 @@ async fn live_uploads_are_those_that_have_not_ended() {
     let mut ids = vec![UploadId::new()];
     let (open_one, _) = open(&rig, "a.txt").await;
     let (finishing, _) = open(&rig, "b.txt").await;
-    rig.store.finish_upload(finishing.held()).await.unwrap();
+    rig.store.finish_upload(finishing.held(), None).await.unwrap();
     let (committed, _) = open(&rig, "c.txt").await;
     rig.store.commit_upload(&committed.commit).await.unwrap();
     let (cancelled, _) = open(&rig, "d.txt").await;

@@ -369,6 +369,7 @@ impl Upload {
             replaced_bytes: 0,
             scope: format!("{}//", actor.organisation),
             request: None,
+            open_limit: 1_000,
             spec: serde_json::json!({}),
             declared_size: Some(size),
             start,
@@ -388,6 +389,8 @@ impl Upload {
                 codec: Codec::Identity,
                 stored_size: size,
             },
+            is_shareable: false,
+            is_linked: false,
             keeps_versions: false,
             change_description: "made by a test".to_owned(),
             by: actor.user.clone(),
@@ -445,6 +448,20 @@ impl Upload {
             Target::Version { changes, .. } => changes,
             Target::New(_) => panic!("a new file"),
         }
+    }
+
+    /// Of a content whose object equal ones of its volume share.
+    pub(crate) fn shareable(mut self) -> Self {
+        self.commit.is_shareable = true;
+        self.commit.key = Key::of_content(&self.commit.stored.sha256, self.commit.version);
+        self
+    }
+
+    /// Of a content that is to be found at its file's path.
+    pub(crate) fn linked(mut self) -> Self {
+        self.commit.is_linked = true;
+        self.commit.key = Key::apart(self.commit.version);
+        self
     }
 
     /// Begins and commits it.

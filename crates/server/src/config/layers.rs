@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use toml::de::{DeTable, DeValue};
 
 use super::mistake::{Mistake, Source};
+use super::redact;
 use super::settings::{self, Setting};
 use super::value::Value;
 
@@ -14,24 +15,32 @@ use super::value::Value;
 const CONFIG_FILE: &str = "COFFER_CONFIG";
 
 /// What other programs of Coffer read from the same environment.
-const OF_OTHERS: &[&str] = &["COFFER_ADDR", "COFFER_TOKEN", "COFFER_POSTGRES_BIN", "COFFER_REQUIRE_BACKENDS"];
+const OF_OTHERS: &[&str] = &[
+    "COFFER_ADDR",
+    "COFFER_CA",
+    "COFFER_CERT",
+    "COFFER_KEY",
+    "COFFER_TOKEN",
+    "COFFER_POSTGRES_BIN",
+    "COFFER_REQUIRE_BACKENDS",
+];
 
 /// The name many programs read the database's URL from. `COFFER_DATABASE_URL` wins over it.
 pub(super) const DATABASE_URL: &str = "DATABASE_URL";
 
 /// Settings from the command line, as they were typed.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Flags {
+pub struct Flags {
     /// `--config`
-    pub(crate) config: Option<PathBuf>,
+    pub config: Option<PathBuf>,
     /// `--set`, each with its `KEY=VALUE`. The flags with names of their own win over these.
-    pub(crate) set: Vec<String>,
+    pub set: Vec<String>,
     /// `--data-dir`
-    pub(crate) data_dir: Option<String>,
+    pub data_dir: Option<String>,
     /// `--grpc-addr`
-    pub(crate) grpc_addr: Option<String>,
+    pub grpc_addr: Option<String>,
     /// `--http-addr`
-    pub(crate) http_addr: Option<String>,
+    pub http_addr: Option<String>,
 }
 
 /// A value for a setting, and who gave it.
@@ -157,16 +166,17 @@ fn read_environment(
 
 fn read_flags(flags: &Flags, given: &mut Vec<Given>, mistakes: &mut Vec<Mistake>) {
     for pair in &flags.set {
-        let source = Source::Flag(format!("--set {pair}"));
         let (key, value) = match pair.split_once('=') {
-            Some((key, value)) => (key.trim(), value),
-            None => {
-                mistakes.push(Mistake::at(&source, "must be KEY=VALUE"));
-                continue;
-            }
+            Some((key, value)) => (key.trim(), Some(value)),
+            None => (pair.as_str(), None),
         };
-        // Not the pair: the value may be a secret.
-        let source = Source::Flag(format!("--set {key}"));
+        // Not the pair, and no key that can be none: either may be a secret.
+        let is_key = key.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-'));
+        let source = Source::Flag(format!("--set {}", if is_key { key } else { redact::HIDDEN }));
+        let Some(value) = value else {
+            mistakes.push(Mistake::at(&source, "must be KEY=VALUE"));
+            continue;
+        };
         match settings::find(key) {
             Some(setting) => given.push(Given { setting, value: Value::Text(value.to_owned()), source }),
             None => mistakes.push(Mistake::at(&source, "there is no such setting")),

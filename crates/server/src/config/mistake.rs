@@ -30,17 +30,18 @@ pub(crate) struct Mistake(String);
 impl Mistake {
     /// A value that a setting does not take.
     pub(super) fn of(key: &str, source: &Source, problem: impl fmt::Display) -> Self {
-        Self(format!("{source}: {key} {problem}"))
+        Self::together(format!("{source}: {key} {problem}"))
     }
 
     /// Something a source says that is no value of a setting.
     pub(super) fn at(source: &Source, problem: impl fmt::Display) -> Self {
-        Self(format!("{source}: {problem}"))
+        Self::together(format!("{source}: {problem}"))
     }
 
     /// Values that do not go together.
     pub(super) fn together(problem: impl Into<String>) -> Self {
-        Self(problem.into())
+        // One line, whatever was given.
+        Self(problem.into().replace(char::is_control, " "))
     }
 }
 
@@ -52,7 +53,7 @@ impl fmt::Display for Mistake {
 
 /// Everything that is wrong. Never empty.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Mistakes(pub(super) Vec<Mistake>);
+pub struct Mistakes(pub(super) Vec<Mistake>);
 
 impl fmt::Display for Mistakes {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
+use coffer_domain::network::{Network, NotANetwork};
+
 /// A value as a layer gives it. Only a file can tell a list from a text.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Value {
@@ -36,6 +38,17 @@ impl Value {
         }
     }
 
+    /// Networks: a list, or one text in which they are separated by commas.
+    pub(super) fn networks(&self) -> Result<Vec<Network>, String> {
+        let texts: Vec<&str> = match self {
+            Self::Text(text) => text.split(',').map(str::trim).filter(|text| !text.is_empty()).collect(),
+            Self::List(texts) => texts.iter().map(String::as_str).collect(),
+        };
+        let read =
+            |text: &str| text.parse().map_err(|problem: NotANetwork| format!("{problem}; {text:?} is none"));
+        texts.into_iter().map(read).collect()
+    }
+
     /// One value of `T`, described by `what` to whoever gave something else.
     pub(super) fn parse<T: FromStr>(&self, what: &str) -> Result<T, String> {
         let text = self.text()?;
@@ -51,6 +64,23 @@ impl Value {
         }
     }
 
+    /// A number of bytes, with or without a unit, within limits.
+    pub(super) fn size(&self, least: usize, most: usize) -> Result<usize, String> {
+        let text = self.text()?;
+        let split = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+        let (digits, unit) = text.split_at(split);
+        let unit = UNITS.iter().find(|(name, _)| *name == unit).map(|(_, bytes)| *bytes);
+        let bytes =
+            digits.parse().ok().zip(unit).and_then(|(number, unit): (usize, usize)| number.checked_mul(unit));
+        match bytes {
+            Some(bytes) if least <= bytes && bytes <= most => Ok(bytes),
+            Some(_) => Err(format!("must be from {} to {}, not {text}", size(least), size(most))),
+            None => {
+                Err(format!("must be a number of bytes, such as 65536, 64KiB, 96MiB or 1GiB, not {text:?}"))
+            }
+        }
+    }
+
     /// A duration with its unit, within limits.
     pub(super) fn duration(&self, least: Duration, most: Duration) -> Result<Duration, String> {
         let text = self.text()?;
@@ -60,6 +90,15 @@ impl Value {
             Err(_) => Err(format!("must be a duration with its unit, such as 30s, 5m or 24h, not {text:?}")),
         }
     }
+}
+
+const UNITS: [(&str, usize); 4] = [("", 1), ("KiB", 1 << 10), ("MiB", 1 << 20), ("GiB", 1 << 30)];
+
+/// A number of bytes in the form it is read in, in the largest unit that needs no fraction.
+pub(super) fn size(bytes: usize) -> String {
+    let fits = |(_, unit): &&(&str, usize)| bytes >= *unit && bytes.is_multiple_of(*unit);
+    let (name, unit) = UNITS.iter().rev().find(fits).unwrap_or(&UNITS[0]);
+    format!("{}{name}", bytes / unit)
 }
 
 /// A duration in the form it is read in, to the millisecond, in the largest unit that needs no other.
@@ -100,7 +139,7 @@ pub(super) use words;
 
 #[cfg(test)]
 mod tests {
-    use super::{Duration, Value, duration};
+    use super::{Duration, Value, duration, size};
 
     fn read(text: &str) -> Result<Duration, String> {
         Value::Text(text.to_owned()).duration(Duration::from_secs(1), Duration::from_secs(172_800))
@@ -114,6 +153,36 @@ mod tests {
         for text in ["", "30", "s", "-1s", "soon", "500ms", "3days"] {
             assert!(read(text).is_err(), "{text:?}");
         }
+    }
+
+    #[test]
+    fn sizes_have_units_and_limits_and_are_shown_as_they_are_read() {
+        let read = |text: &str| Value::Text(text.to_owned()).size(1, 5 << 30);
+        for (text, bytes, shown) in [
+            ("1", 1, "1"),
+            ("65536", 65_536, "64KiB"),
+            ("96MiB", 96 << 20, "96MiB"),
+            ("1536KiB", 1_536 << 10, "1536KiB"),
+            ("4GiB", 4 << 30, "4GiB"),
+        ] {
+            assert_eq!(read(text), Ok(bytes), "{text}");
+            assert_eq!(size(bytes), shown);
+        }
+        for text in [
+            "",
+            "0",
+            "6GiB",
+            "MiB",
+            "1MB",
+            "1 MiB",
+            "-1",
+            "1.5GiB",
+            "99999999999999999999GiB",
+            "18446744073709551615KiB",
+        ] {
+            assert!(read(text).is_err(), "{text:?}");
+        }
+        assert_eq!(size(0), "0");
     }
 
     #[test]

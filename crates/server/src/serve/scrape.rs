@@ -66,6 +66,11 @@ fn describe() {
     describe_gauge!("coffer_connections_open", Unit::Count, "Connections by listener");
     describe_counter!("coffer_connections_accepted_total", Unit::Count, "Connections accepted by listener");
     describe_counter!(
+        "coffer_connections_refused_total",
+        Unit::Count,
+        "Connections closed at once because their source has too many, by listener"
+    );
+    describe_counter!(
         "coffer_accept_errors_total",
         Unit::Count,
         "Failures to accept any connection, by listener"
@@ -105,6 +110,12 @@ fn describe() {
         Unit::Count,
         "Requests to the gRPC port that were no gRPC"
     );
+    describe_counter!(
+        "coffer_requests_refused_total",
+        Unit::Count,
+        "Requests refused because too much was in progress, by reason"
+    );
+    describe_counter!("coffer_key_fetches_total", Unit::Count, "Fetches of the issuer's keys by outcome");
     describe_histogram!(
         "coffer_store_seconds",
         Unit::Seconds,
@@ -114,6 +125,11 @@ fn describe() {
         "coffer_store_retries_total",
         Unit::Count,
         "Transactions that were repeated, by reason"
+    );
+    describe_histogram!(
+        "coffer_store_batch_items",
+        Unit::Count,
+        "What goes together in one transaction, by method"
     );
     describe_counter!("coffer_store_lost_commits_total", Unit::Count, "Commits whose answer was lost");
 }

@@ -5,8 +5,10 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use anyhow::Context as _;
 use coffer_domain::service::{Coffer, Report, Scan};
 use coffer_domain::store::{NodeStart, Store};
+use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::{MissedTickBehavior, interval, interval_at, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -14,6 +16,7 @@ use tracing::Instrument as _;
 
 use super::health::Health;
 use super::scrape::{SUM_UP_INTERVAL, Scrape};
+use super::tls::Tls;
 use crate::config::Config;
 use crate::metadata::Embedded;
 
@@ -21,6 +24,8 @@ use crate::metadata::Embedded;
 const PING_INTERVAL: Duration = Duration::from_secs(2);
 /// How long it may take to answer.
 const PING_TIMEOUT: Duration = Duration::from_secs(5);
+/// Pause between looks at the files of certificates.
+const RELOAD_INTERVAL: Duration = Duration::from_secs(10);
 /// Pause between writes of the refusals that were counted.
 const TEND_INTERVAL: Duration = Duration::from_secs(60);
 /// Pause between clean-ups of what time has made useless.
@@ -35,6 +40,7 @@ pub(super) struct Upkeep {
     pub(super) health: Health,
     pub(super) scrape: Scrape,
     pub(super) embedded: Option<Embedded>,
+    pub(super) tls: Option<Tls>,
 }
 
 /// The running jobs.
@@ -105,6 +111,14 @@ impl Upkeep {
     }
 
     fn start_work(&self, jobs: &Jobs, config: &Config) {
+        if let Some(tls) = self.tls.clone() {
+            let look = move || {
+                let tls = tls.clone();
+                async move { reload(&tls).await }
+            };
+            jobs.repeat("reload_certificates", RELOAD_INTERVAL, First::Later, &jobs.work, look.clone());
+            jobs.at_hangup("reload_certificates", &jobs.work, look);
+        }
         let scans = [
             ("reconcile", config.reconcile.interval, Scan::Due),
             ("compare_volumes", config.reconcile.scan_interval, Scan::Volumes),
@@ -146,6 +160,30 @@ impl Jobs {
         self.tasks.wait().await;
     }
 
+    /// Runs `work` at each SIGHUP until `end`.
+    fn at_hangup<F>(
+        &self,
+        name: &'static str,
+        end: &CancellationToken,
+        mut work: impl FnMut() -> F + Send + 'static,
+    ) where
+        F: Future<Output = anyhow::Result<()>> + Send,
+    {
+        let mut hangups = match signal(SignalKind::hangup()) {
+            Ok(hangups) => hangups,
+            Err(error) => return tracing::warn!(%error, "cannot listen for SIGHUP"),
+        };
+        let end = end.clone();
+        self.tasks.spawn(async move {
+            let repeating = async {
+                while hangups.recv().await.is_some() {
+                    run(name, work()).await;
+                }
+            };
+            end.run_until_cancelled(repeating).await;
+        });
+    }
+
     /// Runs `work` every so often until `end`. A run that takes longer puts the next ones off.
     fn repeat<F>(
         &self,
@@ -173,6 +211,18 @@ impl Jobs {
             end.run_until_cancelled(repeating).await;
         });
     }
+}
+
+/// Takes up new certificates, if there are any.
+async fn reload(tls: &Tls) -> anyhow::Result<()> {
+    let tls = tls.clone();
+    let outcome = tokio::task::spawn_blocking(move || tls.reload()).await?;
+    match outcome.context("the new certificates cannot be used, and the ones before still are") {
+        Ok(true) => tracing::info!("new connections use new certificates"),
+        Ok(false) => {}
+        Err(error) => return Err(error),
+    }
+    Ok(())
 }
 
 async fn run(name: &'static str, work: impl Future<Output = anyhow::Result<()>>) {

@@ -46,11 +46,17 @@ pub(crate) fn has_python(workspace: &Workspace) -> bool {
     wanted.is_some() && fs::read(workspace.tools("python/requirements.txt")).ok() == wanted
 }
 
-pub(crate) fn install_python(workspace: &Workspace) -> anyhow::Result<()> {
+/// Makes sure that Python can make environments.
+pub(super) fn ensure_venv(workspace: &Workspace) -> anyhow::Result<()> {
     // Debian's python3 comes without ensurepip, which makes an environment's pip.
     if !succeeds(workspace.command("python3").args(["-c", "import ensurepip, venv"])) {
         apt(workspace, &["python3", "python3-venv"])?;
     }
+    Ok(())
+}
+
+pub(crate) fn install_python(workspace: &Workspace) -> anyhow::Result<()> {
+    ensure_venv(workspace)?;
     let environment = workspace.tools("python");
     run(workspace.command("python3").args(["-m", "venv", "--clear"]).arg(&environment))?;
     run(workspace.command(environment.join("bin/pip")).args([

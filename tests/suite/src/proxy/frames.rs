@@ -1,15 +1,11 @@
 //! As much of HTTP/2 as it takes to see a request's end and an answer's beginning.
 
+use crate::frames::{HEAD_BYTES, PREFACE, flag, kind};
 use std::io;
 use tokio::io::{AsyncRead, AsyncReadExt as _};
 
 /// Bytes a client sends before its first frame.
-pub(super) const PREFACE_BYTES: u64 = 24;
-
-const HEADER_BYTES: usize = 9;
-const DATA: u8 = 0;
-const HEADERS: u8 = 1;
-const END_STREAM: u8 = 1;
+pub(super) const PREFACE_BYTES: u64 = PREFACE.len() as u64;
 
 /// A frame, header and payload.
 pub(super) struct Frame {
@@ -19,14 +15,14 @@ pub(super) struct Frame {
 impl Frame {
     /// The next frame; `None` where the connection ends, also in the middle of one.
     pub(super) async fn read(from: &mut (impl AsyncRead + Unpin)) -> io::Result<Option<Self>> {
-        let mut bytes = vec![0; HEADER_BYTES];
+        let mut bytes = vec![0; HEAD_BYTES];
         match from.read_exact(&mut bytes).await {
             Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(None),
             outcome => outcome?,
         };
         let payload_bytes = u32::from_be_bytes([0, bytes[0], bytes[1], bytes[2]]) as usize;
-        bytes.resize(HEADER_BYTES + payload_bytes, 0);
-        match from.read_exact(&mut bytes[HEADER_BYTES..]).await {
+        bytes.resize(HEAD_BYTES + payload_bytes, 0);
+        match from.read_exact(&mut bytes[HEAD_BYTES..]).await {
             Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(None),
             outcome => outcome.map(|_| Some(Self { bytes })),
         }
@@ -34,11 +30,11 @@ impl Frame {
 
     /// The sender is done with a stream after this.
     pub(super) fn ends_stream(&self) -> bool {
-        [DATA, HEADERS].contains(&self.bytes[3]) && self.bytes[4] & END_STREAM != 0
+        [kind::DATA, kind::HEADERS].contains(&self.bytes[3]) && self.bytes[4] & flag::END_STREAM != 0
     }
 
     /// From a server: an answer begins.
     pub(super) fn begins_answer(&self) -> bool {
-        self.bytes[3] == HEADERS
+        self.bytes[3] == kind::HEADERS
     }
 }

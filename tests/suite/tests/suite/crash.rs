@@ -3,12 +3,14 @@
 use coffer_proto::v1;
 use coffer_tests::{
     Cofferd, Token,
+    cofferd::files_below,
     dice::{Dice, number_of_run},
     grpc::{Clients, at, by_id, noise, refusal},
 };
 use sha2::Digest as _;
 use std::{
     collections::HashMap,
+    path::Path,
     sync::{Arc, Mutex},
     time::{Duration, Instant},
 };
@@ -180,6 +182,11 @@ async fn nothing_acknowledged_is_lost_and_nothing_is_left_over() {
 
 /// Waits for the reconciler, then shows that keys and rows are the same set.
 pub(crate) async fn settle(cofferd: &Cofferd) {
+    settle_at(cofferd, &cofferd.main_volume()).await;
+}
+
+/// The same where all objects are in the volume at `place`.
+pub(crate) async fn settle_at(cofferd: &Cofferd, place: &Path) {
     let since = Instant::now();
     let sql = cofferd.database.connect().await;
     loop {
@@ -188,11 +195,19 @@ pub(crate) async fn settle(cofferd: &Cofferd) {
             .await
             .unwrap();
         let rows: Vec<String> = rows.iter().map(|row| row.get(0)).collect();
-        let objects = cofferd.objects();
-        let staged = coffer_tests::cofferd::files_below(&cofferd.main_volume().join(".coffer/staging"));
+        // What is found at paths is a name of an object, and not another one.
+        let linked = "SELECT path FROM storage_links WHERE object_id IS NOT NULL AND next_object_id IS NULL";
+        let linked: Vec<String> =
+            sql.query(linked, &[]).await.unwrap().iter().map(|row| row.get(0)).collect();
+        let mut objects = files_below(place);
+        objects.retain(|key| {
+            key.starts_with(".coffer/versions/") || !key.starts_with(".coffer/") && !linked.contains(key)
+        });
+        let staged = files_below(&place.join(".coffer/staging"));
         let unswept: i64 = sql
             .query_one(
-                "SELECT count(*) FROM storage_uploads WHERE state <> 'COMMITTED' AND swept_at IS NULL",
+                "SELECT (SELECT count(*) FROM storage_uploads WHERE state <> 'COMMITTED' AND swept_at IS NULL)
+                    + (SELECT count(*) FROM storage_links WHERE due_at IS NOT NULL)",
                 &[],
             )
             .await
@@ -204,7 +219,7 @@ pub(crate) async fn settle(cofferd: &Cofferd) {
         }
         assert!(
             since.elapsed() < Duration::from_secs(30),
-            "{} rows, {} objects, staged {staged:?}, {unswept} unswept; only in rows {:?}; only in the volume {:?}",
+            "{} rows, {} objects, staged {staged:?}, {unswept} unswept or to be linked; only in rows {:?}; only in the volume {:?}",
             rows.len(),
             objects.len(),
             rows.iter().filter(|key| !objects.contains(key)).take(5).collect::<Vec<_>>(),

@@ -35,6 +35,7 @@ async fn a_program_stores_files_without_a_server() {
         organisation: "clinic".into(),
         projects: Vec::new(),
         roles: Roles::default(),
+        is_delegated: false,
         expires_at: now() + chrono::TimeDelta::hours(1),
     };
     let ann = Caller { principal: Some(principal), ..Caller::service() };

@@ -49,8 +49,8 @@ async fn a_rehearsal_tells_what_the_run_then_does() {
         fs::write(&path, b"stranger").unwrap();
     };
     let id = uuid::Uuid::now_v7().to_string();
-    let orphan = format!("{}/{}/{id}", &id[32..34], &id[34..]);
-    let (foreign, sibling) = ("backup/of/somebody.tar", format!("{}/xx/{id}", &id[32..34]));
+    let orphan = format!("{}/{}/{id}", &id[..5], &id[5..8]);
+    let (foreign, sibling) = ("backup/of/somebody.tar", format!("{}/xxx/{id}", &id[..5]));
     let staged = format!(".coffer/staging/{}", uuid::Uuid::now_v7());
     let not_staged = ".coffer/staging/notes.txt";
     for key in [&orphan, foreign, &sibling, &staged, not_staged] {

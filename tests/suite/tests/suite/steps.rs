@@ -1,6 +1,9 @@
 //! A crash between each two steps of the commit protocol, and uploads that the reconciler takes away while they run.
 
-use super::crash::{settle, sha256};
+use super::{
+    crash::{settle, settle_at, sha256},
+    volumes::volume_with,
+};
 use coffer_proto::v1;
 use coffer_tests::{
     Cofferd, Token,
@@ -10,13 +13,14 @@ use coffer_tests::{
 use futures_util::future::join_all;
 use std::{
     collections::{HashMap, HashSet},
+    path::Path,
     time::{Duration, Instant},
 };
-use tokio::sync::watch;
+use tokio::{sync::watch, task::JoinHandle};
 use tonic::{Code, Status};
 
 /// Where the process dies, in the order of the protocol.
-const STEPS: [&str; 14] = [
+const STEPS: [&str; 12] = [
     // Begun: recorded, written, durable on the backend, its progress recorded.
     "opened",
     "written",
@@ -33,14 +37,18 @@ const STEPS: [&str; 14] = [
     "fenced",
     "reclaiming",
     "deleted",
-    // At the start of a node that finds what the one before has left.
-    "fenced",
-    "deleted",
 ];
+/// The same at the start of a node that finds what the one before has left.
+const STEPS_AT_START: [&str; 2] = ["fenced", "deleted"];
+/// Where files are found at their paths: committed, recorded what will be there, put there.
+const STEPS_OF_LINKS: [&str; 6] = ["published", "committed", "linking", "linked", "reclaiming", "deleted"];
 /// Crashes at each step in the run of the suite; `COFFER_KILLS` asks for more.
 const KILLS: u64 = 2;
 /// Of every upload that is written in two parts: more than one message, so that a part is really written.
 const PART_BYTES: usize = 200_000;
+
+/// The path that is read all the time, where files are found at their paths.
+const POLLED: &str = "read/all/the/time";
 
 /// What may be at a path: the contents that were sent there, and whether one of them was acknowledged.
 #[derive(Default)]
@@ -52,12 +60,29 @@ struct Expected {
 /// What was asked and answered.
 #[derive(Default)]
 struct Ledger {
+    /// Where everything goes; empty: the default volume.
+    volume: String,
     files: HashMap<String, Expected>,
     /// Uploads that were begun and whose end is not known, with their content.
     begun: Vec<(v1::UploadSpec, Vec<u8>)>,
+    /// Whether files are found at their paths, and somebody reads one of them all the time.
+    is_polled: bool,
 }
 
 impl Ledger {
+    fn of(volume: &str) -> Self {
+        Self { volume: volume.to_owned(), ..Self::default() }
+    }
+
+    fn at(&self, path: &str) -> v1::UploadSpec {
+        v1::UploadSpec { volume: self.volume.clone(), ..at(path) }
+    }
+
+    fn file_at(&self, path: &str) -> Option<v1::FileReference> {
+        let path = v1::PathReference { volume: self.volume.clone(), path: path.to_owned() };
+        Some(v1::FileReference { by: Some(v1::file_reference::By::Path(path)) })
+    }
+
     fn sent(&mut self, path: &str, content: &[u8]) {
         self.files.entry(path.to_owned()).or_default().possible.insert(sha256(content));
     }
@@ -76,9 +101,18 @@ async fn everything(
     ledger: &mut Ledger,
 ) -> Result<(), Status> {
     let content = noise(2 * PART_BYTES + name.len());
+    // First, so that the crash is often here.
+    if ledger.is_polled {
+        for part in [PART_BYTES, 2 * PART_BYTES] {
+            let content = sealed(&content[part / 2..]);
+            ledger.sent(POLLED, &content);
+            let file = clients.upload(ledger.at(POLLED), &content).await?;
+            ledger.acknowledged(POLLED, &file);
+        }
+    }
     // In two streams, the first of which is left.
     let (path, id) = (format!("{name}/parts"), uuid::Uuid::now_v7().to_string());
-    let spec = v1::UploadSpec { request_id: id, size_bytes: Some(content.len() as i64), ..at(&path) };
+    let spec = v1::UploadSpec { request_id: id, size_bytes: Some(content.len() as i64), ..ledger.at(&path) };
     ledger.sent(&path, &content);
     ledger.begun.push((spec.clone(), content.clone()));
     let upload = clients.start_upload(spec).await?;
@@ -95,18 +129,18 @@ async fn everything(
     let path = format!("{name}/one");
     for content in [&content[..1_000], &content[..PART_BYTES]] {
         ledger.sent(&path, content);
-        let file = clients.upload(at(&path), content).await?;
+        let file = clients.upload(ledger.at(&path), content).await?;
         ledger.acknowledged(&path, &file);
     }
     // Refused at its end.
-    let spec = v1::UploadSpec { sha256: sha256(b"another"), ..at(&format!("{name}/wrong")) };
+    let spec = v1::UploadSpec { sha256: sha256(b"another"), ..ledger.at(&format!("{name}/wrong")) };
     let refused = clients.upload(spec, &content[..PART_BYTES]).await.expect_err("the checksum is wrong");
     if refused.code() != Code::InvalidArgument {
         return Err(refused);
     }
     // Left until it expires.
     let id = uuid::Uuid::now_v7().to_string();
-    let spec = v1::UploadSpec { request_id: id, ..at(&format!("{name}/left")) };
+    let spec = v1::UploadSpec { request_id: id, ..ledger.at(&format!("{name}/left")) };
     let mut messages = vec![first(spec.clone())];
     messages.extend(pieces(&content, 0..PART_BYTES));
     let left = clients.write(messages).await.expect_err("a stream without its end");
@@ -161,20 +195,104 @@ async fn go_on(clients: &Clients, ledger: &mut Ledger) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_crash_between_any_two_steps_loses_nothing_and_leaves_nothing() {
-    let kills = number_of_run("COFFER_KILLS", KILLS);
     let mut cofferd = Cofferd::start().await;
+    let place = cofferd.main_volume();
+    crash_at_each_step(&mut cofferd, Ledger::default(), &place, &STEPS, &STEPS_AT_START).await;
+}
+
+/// Where equal contents are one object: the same contents come again and again.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_crash_where_equal_contents_are_shared_loses_nothing_and_leaves_nothing() {
+    let mut cofferd = Cofferd::start().await;
+    let operator = cofferd.clients(&Token::user("olga", "clinic").role("operator")).await;
+    let place = cofferd.disks().join("shared");
+    volume_with(&operator, "shared", &place, |volume| volume.set_auto_path_strategy(v1::PathStrategy::Hash))
+        .await;
+    crash_at_each_step(&mut cofferd, Ledger::of("shared"), &place, &STEPS, &STEPS_AT_START).await;
+}
+
+/// Where files are found at their paths: there is the old content or the new one, never neither and never a part, while it is replaced and
+/// while the service is down, and in the end what the service says.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_crash_where_files_are_found_at_their_paths_loses_nothing_and_leaves_nothing() {
+    let mut cofferd = Cofferd::start().await;
+    let operator = cofferd.clients(&Token::user("olga", "clinic").role("operator")).await;
+    let place = cofferd.disks().join("paths");
+    volume_with(&operator, "paths", &place, |volume| volume.set_auto_path_strategy(v1::PathStrategy::None))
+        .await;
+    let reader = Reader::start(&place.join(POLLED));
+    let ledger = Ledger { is_polled: true, ..Ledger::of("paths") };
+    // Fewer steps than elsewhere, so each of them twice as often.
+    crash_at_each_step(&mut cofferd, ledger, &place, &[STEPS_OF_LINKS, STEPS_OF_LINKS].concat(), &[]).await;
+    let (reads, contents) = reader.stop().await;
+    println!("{reads} reads at a path meanwhile, {contents} contents, each whole");
+    assert!(
+        reads > contents && contents >= STEPS_OF_LINKS.len() as u64,
+        "{reads} reads of {contents} contents"
+    );
+}
+
+/// A content that tells whether it is whole: its SHA-256 comes first.
+fn sealed(content: &[u8]) -> Vec<u8> {
+    [sha256(content).as_bytes(), content].concat()
+}
+
+/// Another program, which reads the file at a path all the time.
+struct Reader {
+    stop: watch::Sender<bool>,
+    task: JoinHandle<(u64, u64)>,
+}
+
+impl Reader {
+    fn start(path: &Path) -> Self {
+        let (path, (stop, is_over)) = (path.to_owned(), watch::channel(false));
+        let task = tokio::spawn(async move {
+            let (mut reads, mut contents, mut last) = (0, 0, Vec::new());
+            while !*is_over.borrow() {
+                match tokio::fs::read(&path).await {
+                    Ok(found) => {
+                        let (sum, content) = found.split_at_checked(64).expect("a whole content");
+                        assert!(sum == sha256(content).as_bytes(), "a whole content");
+                        reads += 1;
+                        contents += u64::from(found != last);
+                        last = found;
+                    }
+                    Err(error) => assert!(last.is_empty(), "the file was there before: {error}"),
+                }
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+            (reads, contents)
+        });
+        Self { stop, task }
+    }
+
+    /// How often it has read, and how many contents.
+    async fn stop(self) -> (u64, u64) {
+        self.stop.send_replace(true);
+        self.task.await.expect("it never found a wrong byte")
+    }
+}
+
+async fn crash_at_each_step(
+    cofferd: &mut Cofferd,
+    mut ledger: Ledger,
+    place: &Path,
+    steps: &[&'static str],
+    at_start: &[&'static str],
+) {
+    let kills = number_of_run("COFFER_KILLS", KILLS);
     let token = cofferd.token(&Token::user("ann", "clinic"));
-    let (mut ledger, mut crashes) = (Ledger::default(), HashMap::<&str, u64>::new());
-    for (n, step) in STEPS.into_iter().enumerate() {
-        let is_at_start = n >= 12;
+    let mut crashes = HashMap::<&str, u64>::new();
+    for (n, step) in steps.iter().chain(at_start).copied().enumerate() {
+        let is_at_start = n >= steps.len();
         for kill in 0..kills {
             if is_at_start {
                 // Something for the next start to find.
                 let clients = cofferd.clients_with(Some(&token)).await;
-                clients.upload(at("found/one"), b"first").await.unwrap();
+                clients.upload(ledger.at("found/one"), b"first").await.unwrap();
                 let open = clients.writing();
-                assert!(open.send(first(at("found/open"))).await && open.send(data(0, b"more")).await);
-                let file = clients.upload(at("found/one"), &noise(kill as usize + 1)).await.unwrap();
+                assert!(open.send(first(ledger.at("found/open"))).await && open.send(data(0, b"more")).await);
+                let file = clients.upload(ledger.at("found/one"), &noise(kill as usize + 1)).await.unwrap();
                 ledger.acknowledged("found/one", &file);
                 cofferd.kill();
             } else {
@@ -187,7 +305,7 @@ async fn a_crash_between_any_two_steps_loses_nothing_and_leaves_nothing() {
                 assert!(round < 10, "{step} is passed");
                 let clients = Clients::at(cofferd.grpc_addr(), Some(&token));
                 let name = format!("{step}/{n}/{kill}/{round}");
-                let outcome = everything(&clients, &cofferd, &name, &mut ledger).await;
+                let outcome = everything(&clients, cofferd, &name, &mut ledger).await;
                 if let Err(status) = outcome {
                     let since = Instant::now();
                     while !cofferd.is_dead() {
@@ -208,19 +326,27 @@ async fn a_crash_between_any_two_steps_loses_nothing_and_leaves_nothing() {
             go_on(&clients, &mut ledger).await;
         }
         let clients = cofferd.clients_with(Some(&token)).await;
-        expire(&cofferd).await;
-        settle(&cofferd).await;
-        for (path, expected) in ledger.files.drain() {
-            let read = clients.read(v1::ReadFileRequest { file: by_path(&path), ..Default::default() }).await;
+        expire(cofferd).await;
+        settle_at(cofferd, place).await;
+        for (path, expected) in std::mem::take(&mut ledger.files) {
+            let file = ledger.file_at(&path);
+            let read = clients.read(v1::ReadFileRequest { file, ..Default::default() }).await;
             match read {
-                Ok((_, content)) => assert!(expected.possible.contains(&sha256(&content)), "{step}: {path}"),
+                Ok((_, content)) => {
+                    assert!(expected.possible.contains(&sha256(&content)), "{step}: {path}");
+                    if ledger.is_polled {
+                        let found = std::fs::read(place.join(&path)).unwrap();
+                        assert!(found == content, "{step}: {path} is found at its path");
+                    }
+                }
                 Err(status) => {
                     assert_eq!(status.code(), Code::NotFound, "{step}: {path}: {status:?}");
                     assert!(!expected.is_acknowledged, "{step}: {path} was acknowledged and is lost");
+                    assert!(!place.join(&path).exists(), "{step}: {path} is no file");
                 }
             }
         }
-        super::quotas::nothing_drifts(&cofferd).await;
+        super::quotas::nothing_drifts(cofferd).await;
         for counter in [
             "SELECT coalesce(sum(quota_reserved), 0)::bigint FROM storage_volumes",
             "SELECT coalesce(sum(quota_reserved), 0)::bigint FROM user_quotas",

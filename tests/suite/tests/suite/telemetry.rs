@@ -9,7 +9,7 @@ use opentelemetry_proto::tonic::{
     trace::v1::Span,
 };
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{BTreeSet, HashMap, HashSet},
     sync::{Arc, Mutex},
     time::{Duration, Instant},
 };
@@ -130,4 +130,13 @@ async fn the_service_says_how_it_is() {
     let (status, metrics) = get(&cofferd, "/metrics").await;
     assert_eq!(status, 200);
     assert!(metrics.contains("WriteFile"), "{metrics}");
+    let names = |kind: &str| -> BTreeSet<String> {
+        let lines = metrics.lines().filter_map(|line| line.strip_prefix(kind)?.split(' ').next());
+        lines.map(str::to_owned).collect()
+    };
+    let measured = names("# TYPE ");
+    assert!(measured.contains("coffer_store_batch_items"), "{metrics}");
+    let described = names("# HELP ");
+    let undescribed: Vec<_> = measured.difference(&described).collect();
+    assert!(undescribed.is_empty(), "without a description: {undescribed:?}");
 }

@@ -5,6 +5,7 @@ use coffer_tests::{
     Cofferd, Token,
     grpc::{Clients, at, bad_fields, by_id, refusal},
 };
+use std::path::Path;
 use tonic::Code;
 
 /// A local volume on an existing directory.
@@ -14,6 +15,23 @@ pub(crate) async fn local_volume(
     path: &str,
     versioning: v1::VersioningMode,
 ) -> v1::Volume {
+    create(operator, on_path(operator, name, path, versioning).await).await.unwrap()
+}
+
+/// A local volume of no versions on a directory that is made for it, with what `set` sets.
+pub(crate) async fn volume_with(
+    operator: &Clients,
+    name: &str,
+    place: &Path,
+    set: impl FnOnce(&mut v1::Volume),
+) -> v1::Volume {
+    std::fs::create_dir(place).unwrap();
+    let mut volume = on_path(operator, name, place.to_str().unwrap(), v1::VersioningMode::None).await;
+    set(&mut volume);
+    create(operator, volume).await.unwrap()
+}
+
+async fn on_path(operator: &Clients, name: &str, path: &str, versioning: v1::VersioningMode) -> v1::Volume {
     let request = v1::CreateLocalPathRequest { path: path.to_owned(), ..Default::default() };
     let local_path_id = operator
         .volumes
@@ -25,16 +43,15 @@ pub(crate) async fn local_volume(
         .local_path
         .unwrap()
         .id;
-    let volume = v1::Volume {
+    v1::Volume {
         name: name.to_owned(),
         backend: Some(v1::volume::Backend::Local(v1::LocalBackend { local_path_id })),
         versioning_mode: versioning.into(),
         ..Default::default()
-    };
-    create(operator, volume).await.unwrap()
+    }
 }
 
-async fn create(operator: &Clients, volume: v1::Volume) -> Result<v1::Volume, tonic::Status> {
+pub(crate) async fn create(operator: &Clients, volume: v1::Volume) -> Result<v1::Volume, tonic::Status> {
     let request = v1::CreateVolumeRequest { volume: Some(volume), request_id: String::new() };
     Ok(operator.volumes.clone().create_volume(request).await?.into_inner().volume.unwrap())
 }

@@ -1,6 +1,6 @@
 //! The messages of an upload, each within the time that a stream may make no progress and that its token is good.
 
-use crate::edge::Gone;
+use crate::edge::{Gone, Progress};
 use coffer_domain::{
     Error,
     error::Unauthenticated,
@@ -11,13 +11,13 @@ use coffer_proto::v1::{
     write_file_request,
 };
 use futures_util::{FutureExt as _, Stream, StreamExt as _, stream::BoxStream};
-use std::{fmt, time::Duration};
+use std::{collections::VecDeque, fmt, time::Duration};
 use tokio::time::timeout;
 use tonic::Status;
 
 /// A message, whichever RPC it came with.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub(super) struct Message {
+pub struct Message {
     pub(super) first: Option<First>,
     pub(super) write_offset: i64,
     pub(super) data: Option<ChecksummedData>,
@@ -58,7 +58,7 @@ impl From<BidiWriteFileRequest> for Message {
 
 /// Why a stream goes no further.
 #[derive(Debug)]
-pub(super) enum Stop {
+pub enum Stop {
     /// The service refuses it, or its client left.
     Refused(Error),
     /// What the client sent was no message; tonic says why.
@@ -74,8 +74,10 @@ impl From<Error> for Stop {
 /// The stream of a request.
 pub(super) struct Messages {
     stream: BoxStream<'static, Result<Message, Status>>,
-    stall_timeout: Duration,
+    progress: Progress,
     expires_at: Timestamp,
+    /// What was looked at before it was wanted.
+    ahead: VecDeque<Result<Option<Message>, Stop>>,
 }
 
 impl fmt::Debug for Messages {
@@ -87,29 +89,48 @@ impl fmt::Debug for Messages {
 impl Messages {
     pub(super) fn new<M>(
         stream: impl Stream<Item = Result<M, Status>> + Send + 'static,
-        stall_timeout: Duration,
+        progress: Progress,
         expires_at: Timestamp,
     ) -> Self
     where
-        Message: From<M>,
+        M: Into<Message>,
     {
-        Self { stream: stream.map(|message| message.map(Message::from)).boxed(), stall_timeout, expires_at }
+        let stream = stream.map(|message| message.map(M::into)).boxed();
+        Self { stream, progress, expires_at, ahead: VecDeque::new() }
     }
 
     /// The next message; `None` at the end of the stream. Only waiting for the client counts: while the backend is slow, nobody asks.
     ///
     /// Dropping the future loses nothing.
     pub(super) async fn next(&mut self) -> Result<Option<Message>, Stop> {
+        match self.ahead.pop_front() {
+            Some(outcome) => outcome,
+            None => self.receive().await,
+        }
+    }
+
+    /// What comes after all that was looked at: the message, or within `Some` the end of the stream; `None` where it stops. It is still to
+    /// come from [`Messages::next`].
+    pub(super) async fn look_ahead(&mut self) -> Option<Option<Message>> {
+        let outcome = self.receive().await;
+        let seen = outcome.as_ref().ok().cloned();
+        self.ahead.push_back(outcome);
+        seen
+    }
+
+    async fn receive(&mut self) -> Result<Option<Message>, Stop> {
         let lifetime = self.lifetime()?;
-        match timeout(lifetime.min(self.stall_timeout), self.stream.next()).await {
-            Ok(message) => read(message),
-            Err(_) if lifetime < self.stall_timeout => Err(expired().into()),
-            Err(_) => Err(Error::Stalled { seconds: self.stall_timeout.as_secs() }.into()),
+        match timeout(lifetime, self.progress.wait(self.stream.next())).await {
+            Ok(message) => read(message?),
+            Err(_elapsed) => Err(expired().into()),
         }
     }
 
     /// The next message if it has arrived, whole; `None` inside at the end of the stream.
     pub(super) fn arrived(&mut self) -> Result<Option<Option<Message>>, Stop> {
+        if let Some(outcome) = self.ahead.pop_front() {
+            return outcome.map(Some);
+        }
         self.lifetime()?;
         self.stream.next().now_or_never().map(read).transpose()
     }

@@ -8,7 +8,7 @@ use super::{
     Part, later_message,
     messages::{Message, Messages, Stop},
 };
-use crate::status::status_of_upload;
+use crate::{edge::Place, status::status_of_upload};
 use bytes::Bytes;
 use coffer_domain::{
     Error, Result,
@@ -26,19 +26,21 @@ use tonic::Status;
 const MAX_EMPTY_MESSAGES: u32 = 1_024;
 
 /// After so long what waits for a full batch is handed over.
-const PAUSE: Duration = Duration::from_millis(100);
+pub(super) const PAUSE: Duration = Duration::from_millis(100);
 
 /// Most bytes that are taken of a stream that must end: more than can have arrived before it had to, so that a client that goes on
 /// sending does not keep it alive.
 const MAX_ARRIVED_BYTES: usize = 16 * 1024 * 1024;
 
 /// Where messages go: a [`Writing`].
-pub(super) trait Sink: Send {
+pub trait Sink: Send {
     /// What it becomes.
     type Done;
+    /// The upload, which refusals name.
     fn id(&self) -> Option<UploadId>;
     /// Resolves when the stream has to end.
     fn interrupted(&self) -> impl Future<Output = Error> + Send;
+    /// Takes a message: at which byte of the content it begins, its bytes, and their CRC-32C if their sender found it.
     fn write(
         &mut self,
         offset: u64,
@@ -47,6 +49,7 @@ pub(super) trait Sink: Send {
     ) -> impl Future<Output = Result<()>> + Send;
     /// Hands over what waits for a full batch.
     fn flush(&mut self) -> impl Future<Output = Result<()>> + Send;
+    /// All was sent, and has this SHA-256 if its sender said so.
     fn finish(self, sha256: Option<Sha256Sum>) -> impl Future<Output = Result<Self::Done>> + Send;
     /// Ends the stream and hands the error back.
     fn refuse(self, error: Error) -> impl Future<Output = Error> + Send;
@@ -92,6 +95,9 @@ pub(super) struct Handler {
     pub(super) left: CancellationToken,
     /// When the edge ends the RPC.
     pub(super) deadline: Option<Instant>,
+    /// Held for as long as the stream is worked on, which may be longer than anybody waits for its answer.
+    #[expect(dead_code, reason = "held for its drop")]
+    pub(super) place: Option<Place>,
 }
 
 impl Handler {

@@ -10,6 +10,7 @@ fn principal() -> Principal {
         organisation: "clinic".into(),
         projects: Vec::new(),
         roles: Roles::default(),
+        is_delegated: false,
         expires_at: now(),
     }
 }
@@ -112,3 +113,5 @@ fn request_ids_are_bound_to_caller_method_and_content() {
         assert_eq!(bad_fields(read(&spec, &principal()).unwrap_err()), ["spec.request_id"]);
     }
 }
+
+mod any;

@@ -33,7 +33,7 @@ fn a_new_volume_has_the_defaults_of_the_contract() {
 fn every_bad_field_of_a_new_volume_is_told() {
     let bad = v1::Volume {
         backend: None,
-        auto_path_strategy: 1,
+        auto_path_strategy: 99,
         versioning_mode: 99,
         quota_limit_bytes: Some(-1),
         max_file_bytes: Some(-1),

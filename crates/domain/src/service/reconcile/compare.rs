@@ -6,11 +6,11 @@ use crate::{
     driver::{Driver, Listed},
     id::{UploadId, VolumeId},
     operation::{Operation, OperationKind},
-    path::{Key, RESERVED, STAGING},
+    path::{Key, RESERVED, STAGING, VERSIONS},
     service::Coffer,
     store::ObjectRow,
     time::Timestamp,
-    volume::Volume,
+    volume::{Strategy, Volume},
 };
 use serde::Serialize;
 use std::sync::Arc;
@@ -108,12 +108,15 @@ struct Suspicion {
 impl Comparison<'_> {
     /// Objects against rows.
     pub(super) async fn objects(&mut self) -> Result<()> {
+        // Where files are found at paths, the objects are apart.
+        let are_apart = self.volume.settings.strategy == Strategy::None;
+        let prefix = if are_apart { VERSIONS } else { "" };
         let mut found = Suspicion::default();
         let mut rows = Rows::of(self.coffer, self.volume.id);
         let mut row = rows.next().await?;
         let mut after: Option<Key> = None;
         loop {
-            let listed = self.driver.list("", after.as_ref(), PAGE).await?;
+            let listed = self.driver.list(prefix, after.as_ref(), PAGE).await?;
             for object in &listed {
                 self.report.objects_compared += 1;
                 while let Some(missing) = row.take_if(|row| row.key < object.key) {
@@ -127,7 +130,7 @@ impl Comparison<'_> {
                         }
                         row = rows.next().await?;
                     }
-                    None if object.key.as_str().starts_with(RESERVED) => {}
+                    None if !are_apart && object.key.as_str().starts_with(RESERVED) => {}
                     None => found.objects.push(object.clone()),
                 }
             }
@@ -141,7 +144,26 @@ impl Comparison<'_> {
             found.rows.push(missing);
             row = rows.next().await?;
         }
-        self.settle(found).await
+        self.settle(found).await?;
+        if are_apart { self.paths().await } else { Ok(()) }
+    }
+
+    /// What is found at paths and is no file of ours: it is told, and never touched.
+    async fn paths(&mut self) -> Result<()> {
+        let rules = &self.volume.settings.paths;
+        let mut after: Option<Key> = None;
+        loop {
+            let listed = self.driver.list("", after.as_ref(), PAGE).await?;
+            let paths: Vec<_> = listed.iter().map(|object| rules.path(&object.key)).collect();
+            let known = self.coffer.store().known_links(self.volume.id, &paths).await?;
+            for (object, _) in listed.iter().zip(&paths).filter(|(_, path)| !known.contains(*path)) {
+                self.report.tell(DifferenceKind::OrphanLeft, &object.key);
+            }
+            match listed.last() {
+                Some(last) if listed.len() == PAGE => after = Some(last.key.clone()),
+                _ => return Ok(()),
+            }
+        }
     }
 
     /// Looks again at what differed, and repairs what still does.
@@ -154,7 +176,7 @@ impl Comparison<'_> {
         let known = self.coffer.store().known_keys(self.volume.id, &keys).await?;
         let mut removed = Vec::new();
         for object in found.objects.into_iter().filter(|object| !known.contains(&object.key)) {
-            let is_ours = object.key.is_of_version() && self.report.orphans_removed < MAX_ORPHANS;
+            let is_ours = object.key.is_made() && self.report.orphans_removed < MAX_ORPHANS;
             if !(is_ours && self.is_old(&object)) {
                 self.report.tell(DifferenceKind::OrphanLeft, &object.key);
                 continue;

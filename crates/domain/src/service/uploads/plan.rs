@@ -5,7 +5,7 @@ use crate::{
     Error, Result,
     caller::{Caller, FileAccess, Principal, may_use},
     error::{Conflict, FieldViolation, Resource, State, Taken},
-    file::{Changes, Classification, Description, File, Namespace, Owner, Payer, Status},
+    file::{Changes, Classification, Description, File, Namespace, Owner, Payer, Sha256Sum, Status},
     id::{FileId, ObjectId, UploadId, VersionId},
     name,
     path::{Key, StoragePath},
@@ -14,7 +14,7 @@ use crate::{
     store::{Intent, Lookup, NewFile, NodeStart, Target},
     time::now,
     upload::{MAX_FILE_BYTES, Upload},
-    volume::{Versioning, Volume, VolumeRef},
+    volume::{Strategy, Versioning, Volume, VolumeRef},
 };
 
 /// An upload that may begin, or go on.
@@ -45,15 +45,30 @@ impl Plan {
         }
     }
 
-    /// The row it begins with.
-    pub(super) fn intent(&self, id: UploadId, start: NodeStart) -> Intent {
+    /// The key of a version of the volume; of a `content`, as far as that is known.
+    pub(super) fn key(&self, version: VersionId, content: Option<Sha256Sum>) -> Key {
+        match (self.volume.settings.strategy, content) {
+            (Strategy::Uuid, _) => Key::of_version(version),
+            (Strategy::Hash, Some(content)) => Key::of_content(&content, version),
+            (Strategy::Hash, None) | (Strategy::None, _) => Key::apart(version),
+        }
+    }
+
+    /// The row it begins with. A `content` that is not known yet may have been declared: another one is refused.
+    pub(super) fn intent(
+        &self,
+        id: UploadId,
+        start: NodeStart,
+        open_limit: usize,
+        content: Option<Sha256Sum>,
+    ) -> Intent {
         let version = VersionId::new();
         let ttl =
             chrono::TimeDelta::from_std(self.volume.settings.upload_ttl()).unwrap_or(chrono::TimeDelta::MAX);
         Intent {
             id,
             volume: self.volume.id,
-            key: Key::of_version(version),
+            key: self.key(version, content.or(self.spec.sha256)),
             version,
             file: match &self.target {
                 Target::New(_) => None,
@@ -65,6 +80,7 @@ impl Plan {
             replaced_bytes: self.replaced_bytes,
             scope: self.caller.principal.as_ref().map(Principal::scope).unwrap_or_default(),
             request: self.spec.request.clone(),
+            open_limit,
             spec: serde_json::to_value(&self.spec).unwrap_or_default(),
             declared_size: self.spec.size,
             start,
@@ -112,6 +128,9 @@ impl Coffer {
             None if spec.if_etag.is_some() => return Err(Error::Conflict(Conflict::Etag)),
             None => new_file(principal, owner, &volume, path.as_ref(), &spec)?,
         };
+        if let Target::New(file) = &target {
+            self.must_be_free("spec.path", &volume, &file.organisation, &file.path).await?;
+        }
         Ok(Plan {
             caller: caller.clone(),
             volume,

@@ -6,11 +6,11 @@ use super::{
     plan::Plan,
     recorder::{INTERVAL, Urgency},
     sessions::Seat,
-    writing::{Mode, Writing},
+    writing::{Mode, Pending, Writing},
 };
 use crate::{
     Error, Result,
-    content::{Codec, Pipeline, Stored},
+    content::{Arrival, Codec, Piece, Pipeline, Stored},
     driver::{self, Driver, WriteOptions, Writer},
     error::{Conflict, State as StateError},
     file::{File, Sha256Sum},
@@ -39,14 +39,14 @@ const MAX_STEP_BYTES: u64 = 64 * 1024 * 1024;
 /// What the stream's end asks of the worker.
 pub(super) enum Step {
     /// The next bytes.
-    Write(Vec<Bytes>),
+    Write(Vec<Piece>),
     /// The last bytes, and the SHA-256 all must have, if it was not declared before.
-    Finish(Vec<Bytes>, Option<Sha256Sum>),
+    Finish(Vec<Piece>, Option<Sha256Sum>),
     /// What has arrived, and why no more will.
-    End(Vec<Bytes>, Error),
+    End(Vec<Piece>, Error),
 }
 
-struct Worker {
+pub(super) struct Worker {
     coffer: Coffer,
     trail: Trail,
     plan: Plan,
@@ -82,7 +82,7 @@ impl Coffer {
     /// Records a new upload, and starts its worker.
     pub(super) async fn write_new(&self, plan: Plan, trail: &Trail) -> Result<Writing> {
         let driver = self.driver(&plan.volume).await?;
-        let intent = plan.intent(UploadId::new(), self.0.start);
+        let intent = plan.intent(UploadId::new(), self.0.start, self.0.settings.open_uploads, None);
         let seat = match &intent.request {
             Some(_) => Some(self.0.sessions.take(intent.id).await?),
             None => None,
@@ -166,12 +166,8 @@ impl Coffer {
             trail: trail.clone(),
             id: Some(upload),
             mode: Mode::Store { steps, outcome: Some(outcome), stop },
-            pending: Vec::new(),
-            pending_bytes: 0,
-            received: persisted,
-            declared_size: plan.spec.size,
-            max_file_bytes: plan.volume.settings.max_file_bytes,
-            repeated: None,
+            pending: Pending::new(&self.0.settings.budget, plan.spec.size),
+            arrival: Arrival::new(persisted, plan.spec.size, plan.volume.settings.max_file_bytes),
             persisted: persisted_now,
         };
         (writing, Orders { inbox, report, recorded })
@@ -183,7 +179,7 @@ fn options(upload: &Upload) -> WriteOptions {
 }
 
 impl Worker {
-    fn new(
+    pub(super) fn new(
         coffer: Coffer,
         trail: Trail,
         plan: Plan,
@@ -214,6 +210,23 @@ impl Worker {
             step_bytes: FIRST_STEP_BYTES,
             seat,
         }
+    }
+
+    /// The whole work for a content that is there and went through the pipeline, or was refused there. Its intent is recorded.
+    pub(super) async fn store(mut self, encoded: Result<Vec<Bytes>>) -> Result<File> {
+        let encoded = match encoded {
+            Ok(encoded) => encoded,
+            Err(error) => return Err(self.undo(error, None).await),
+        };
+        let stored = self.pipeline.stored();
+        self.written = stored.size;
+        let published = self.driver.store(self.upload.id, &self.upload.key, encoded).await;
+        let outcome = self.conclude(stored, published).await;
+        if let Some(stored) = self.unsettled {
+            let tasks = self.coffer.0.tasks.clone();
+            tasks.spawn(async move { self.settle(stored).await }.in_current_span());
+        }
+        outcome
     }
 
     /// The whole work, and its report. The seat is left before the report: whoever hears it may come back at once.
@@ -275,8 +288,8 @@ impl Worker {
     }
 
     /// Writes the next bytes, with quota for them, and not too far ahead of what is recorded.
-    async fn write(&mut self, writer: &mut dyn Writer, pieces: Vec<Bytes>) -> Result<()> {
-        let bytes: u64 = pieces.iter().map(|piece| piece.len() as u64).sum();
+    async fn write(&mut self, writer: &mut dyn Writer, pieces: Vec<Piece>) -> Result<()> {
+        let bytes: u64 = pieces.iter().map(|piece| piece.bytes.len() as u64).sum();
         self.reserve(self.written + bytes).await?;
         writer.write(self.pipeline.batch(pieces)).await?;
         self.written += bytes;

@@ -3,21 +3,23 @@
 use super::worker::Step;
 use crate::{
     Error, Result,
-    content::{Codec, Pipeline, SavedState},
-    error::{CRC32C, Conflict, SHA256, Unavailable},
+    budget::{Budget, Share},
+    content::{Arrival, Piece, Pipeline},
+    error::{Conflict, SHA256, Unavailable},
     file::{File, Sha256Sum},
     id::UploadId,
     service::{Coffer, Trail},
 };
-use bytes::{Buf as _, Bytes};
+use bytes::Bytes;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
-/// Most bytes of data in one message.
-const MAX_MESSAGE_BYTES: usize = 2 * 1024 * 1024;
-
-/// Bytes that are handed to a driver at once: one blocking job hashes and writes them while the next are received.
+/// Bytes that are handed to a driver at once, if there is memory: one blocking job hashes and writes them while the next are received.
 pub(super) const BATCH_BYTES: usize = 1024 * 1024;
+/// The same, if there is none left.
+const LEAST_BATCH_BYTES: usize = 128 * 1024;
+/// Most messages of a batch: each takes memory beside its bytes.
+const BATCH_PIECES: usize = 4096;
 
 /// A stream that writes an upload. Dropping it ends it as if the caller had left.
 pub struct Writing {
@@ -25,14 +27,18 @@ pub struct Writing {
     pub(super) trail: Trail,
     pub(super) id: Option<UploadId>,
     pub(super) mode: Mode,
-    pub(super) pending: Vec<Bytes>,
-    pub(super) pending_bytes: usize,
-    /// Where the next byte belongs.
-    pub(super) received: u64,
-    pub(super) declared_size: Option<u64>,
-    pub(super) max_file_bytes: Option<u64>,
-    pub(super) repeated: Option<Repeated>,
+    pub(super) pending: Pending,
+    pub(super) arrival: Arrival,
     pub(super) persisted: watch::Receiver<u64>,
+}
+
+/// What waits for a full batch.
+#[derive(Debug)]
+pub(super) struct Pending {
+    pieces: Vec<Piece>,
+    bytes: usize,
+    /// For this batch and the one that is being written.
+    share: Share,
 }
 
 pub(super) enum Mode {
@@ -44,20 +50,6 @@ pub(super) enum Mode {
     },
     /// It is a file already. Bytes are only compared with what was stored, if they come from the beginning.
     Replay { answer: Box<File>, comparison: Option<Pipeline> },
-}
-
-/// The beginning of a content that is sent once more: has to be what was sent before.
-pub(super) struct Repeated {
-    pub(super) pipeline: Pipeline,
-    pub(super) bytes: u64,
-    pub(super) expected: SavedState,
-}
-
-impl Repeated {
-    /// A comparison with what led to `expected`.
-    pub(super) fn with(expected: SavedState) -> Self {
-        Self { pipeline: Pipeline::new(Codec::Identity), bytes: 0, expected }
-    }
 }
 
 impl Writing {
@@ -83,65 +75,19 @@ impl Writing {
         }
     }
 
-    /// Takes a message. `offset` may be earlier than what was received: the overlap is skipped.
+    /// Takes a message, as [`Arrival::take`] does.
     ///
     /// After an error the stream is over; call [`Writing::refuse`] with it, so that the trail knows why.
-    pub async fn write(&mut self, offset: u64, mut bytes: Bytes, crc32c: Option<u32>) -> Result<()> {
-        if bytes.len() > MAX_MESSAGE_BYTES {
-            return Err(Error::MessageTooLarge { bytes: bytes.len(), limit: MAX_MESSAGE_BYTES });
+    pub async fn write(&mut self, offset: u64, bytes: Bytes, crc32c: Option<u32>) -> Result<()> {
+        let Some(piece) = self.arrival.take(offset, bytes, crc32c)? else { return Ok(()) };
+        self.trail.update(|operation| operation.bytes_transferred += piece.bytes.len() as u64);
+        if let (true, Mode::Store { steps, .. }) = (self.pending.is_empty(), &self.mode) {
+            // One batch is written and one is gathered. A third would be memory; its sender is held back instead, by HTTP/2. Where the worker
+            // is gone, handing over tells why.
+            let _ = steps.reserve().await;
         }
-        if let Some(expected) = crc32c {
-            let actual = crc32c::crc32c(&bytes);
-            if expected != actual {
-                return Err(Error::ChecksumMismatch {
-                    algorithm: CRC32C,
-                    expected: format!("{expected:08x}"),
-                    actual: format!("{actual:08x}"),
-                });
-            }
-        }
-        let Some(overlap) = self.received.checked_sub(offset) else {
-            return Err(Error::OffsetGap { expected: self.received, offset });
-        };
-        if overlap > 0 {
-            let known = bytes.split_to(usize::try_from(overlap).map_or(bytes.len(), |n| n.min(bytes.len())));
-            self.repeat(offset, known)?;
-        }
-        if bytes.is_empty() {
-            return Ok(());
-        }
-        let received = self.received + bytes.len() as u64;
-        if let Some(declared) = self.declared_size.filter(|declared| received > *declared) {
-            return Err(Error::SizeMismatch { declared, received });
-        }
-        if let Some(limit) = self.max_file_bytes.filter(|limit| received > *limit) {
-            return Err(Error::FileTooLarge { limit });
-        }
-        self.received = received;
-        let new_bytes = bytes.remaining() as u64;
-        self.trail.update(|operation| operation.bytes_transferred += new_bytes);
-        self.pending_bytes += bytes.len();
-        self.pending.push(bytes);
-        if self.pending_bytes >= BATCH_BYTES { self.flush().await } else { Ok(()) }
-    }
-
-    /// Compares what is sent once more with what was sent before, as long as it comes in order from the beginning.
-    fn repeat(&mut self, offset: u64, known: Bytes) -> Result<()> {
-        let Some(repeated) = &mut self.repeated else { return Ok(()) };
-        if offset > repeated.bytes {
-            self.repeated = None;
-            return Ok(());
-        }
-        let again = usize::try_from(repeated.bytes - offset).unwrap_or(usize::MAX).min(known.len());
-        let next = known.slice(again..);
-        repeated.bytes += next.len() as u64;
-        repeated.pipeline.batch(vec![next]).encode();
-        if repeated.bytes < self.received {
-            return Ok(());
-        }
-        let is_same = repeated.pipeline.save() == repeated.expected;
-        self.repeated = None;
-        if is_same { Ok(()) } else { Err(Error::RequestIdReused) }
+        self.pending.push(piece);
+        if self.pending.is_full() { self.flush().await } else { Ok(()) }
     }
 
     /// Hands over what waits for a full batch.
@@ -149,7 +95,7 @@ impl Writing {
         if self.pending.is_empty() {
             return Ok(());
         }
-        let pieces = self.take_pending();
+        let pieces = self.pending.take();
         match &mut self.mode {
             Mode::Store { steps, outcome, .. } => match steps.send(Step::Write(pieces)).await {
                 Ok(()) => Ok(()),
@@ -157,7 +103,7 @@ impl Writing {
             },
             Mode::Replay { comparison, .. } => {
                 if let Some(pipeline) = comparison {
-                    pipeline.batch(pieces).encode();
+                    pipeline.encode(pieces);
                 }
                 Ok(())
             }
@@ -166,7 +112,7 @@ impl Writing {
 
     /// All bytes were sent. Answers the file once it is durable and committed; goes on if the caller leaves meanwhile.
     pub async fn finish(mut self, sha256: Option<Sha256Sum>) -> Result<File> {
-        let pieces = self.take_pending();
+        let pieces = self.pending.take();
         match self.mode {
             Mode::Store { steps, outcome, .. } => {
                 // Where the worker is gone already, its outcome says why.
@@ -177,7 +123,7 @@ impl Writing {
                 let found = answer.content.sha256;
                 let refusal = match (comparison, sha256) {
                     (Some(pipeline), sha256) => {
-                        pipeline.batch(pieces).encode();
+                        pipeline.encode(pieces);
                         let sent = pipeline.stored().sha256;
                         (sent != found || sha256.is_some_and(|sum| sum != sent))
                             .then_some(Error::RequestIdReused)
@@ -187,8 +133,11 @@ impl Writing {
                         expected: expected.to_string(),
                         actual: found.to_string(),
                     }),
-                    (None, _) if self.received != answer.content.size => {
-                        Some(Error::SizeMismatch { declared: answer.content.size, received: self.received })
+                    (None, _) if self.arrival.received() != answer.content.size => {
+                        Some(Error::SizeMismatch {
+                            declared: answer.content.size,
+                            received: self.arrival.received(),
+                        })
                     }
                     (None, _) => None,
                 };
@@ -203,7 +152,7 @@ impl Writing {
     /// Ends the stream for `error`. A resumable upload keeps what has arrived, unless the error is about the content; any other is aborted.
     /// Hands the error back; where the upload had failed by itself before, that error.
     pub async fn refuse(mut self, error: Error) -> Error {
-        let pieces = self.take_pending();
+        let pieces = self.pending.take();
         match self.mode {
             Mode::Store { steps, outcome, .. } => {
                 let Some(outcome) = outcome else { return error };
@@ -216,10 +165,35 @@ impl Writing {
             Mode::Replay { .. } => self.coffer.failed(self.trail.operation(), error).await,
         }
     }
+}
 
-    fn take_pending(&mut self) -> Vec<Bytes> {
-        self.pending_bytes = 0;
-        std::mem::take(&mut self.pending)
+impl Pending {
+    /// Nothing of a content of so many bytes, if that is known.
+    pub(super) fn new(budget: &Budget, size: Option<u64>) -> Self {
+        // One more than a small content has, so that all of it is here when it is decided.
+        let batch = size.and_then(|bytes| usize::try_from(bytes).ok()?.checked_add(1)).unwrap_or(usize::MAX);
+        let share = budget.take(2 * batch.min(BATCH_BYTES), 2 * LEAST_BATCH_BYTES);
+        Self { pieces: Vec::new(), bytes: 0, share }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.pieces.is_empty()
+    }
+
+    fn is_full(&self) -> bool {
+        self.bytes >= self.share.bytes() / 2 || self.pieces.len() >= BATCH_PIECES
+    }
+
+    fn push(&mut self, piece: Piece) {
+        self.bytes += piece.bytes.len();
+        self.pieces.push(piece);
+    }
+
+    /// Hands out what waits. The next batch is as large as there is memory for now.
+    fn take(&mut self) -> Vec<Piece> {
+        self.share.resize(2 * BATCH_BYTES, 2 * LEAST_BATCH_BYTES);
+        self.bytes = 0;
+        std::mem::take(&mut self.pieces)
     }
 }
 

@@ -125,8 +125,8 @@ fn take_back(root: &Root, target: &Location, staging: &OwnedFd, name: &Location)
     let directory = root.open_directory(&target.directory)?;
     names::rename(&directory, &target.name, staging, &name.name)?;
     // The new name first: a power cut between the two leaves both, never none.
-    rustix::fs::fsync(staging)?;
-    Ok(rustix::fs::fsync(&directory)?)
+    root.syncs.sync(staging)?;
+    Ok(root.syncs.sync(&directory)?)
 }
 
 fn new(root: &Root, staging: &OwnedFd, name: &Location) -> Result<Locked, Failure> {

@@ -3,7 +3,7 @@
 use crate::support::{all_keys, begin, fresh_key, key, kind, noise, read, write};
 use bytes::Bytes;
 use coffer_domain::{
-    driver::{Batch, Driver, ErrorKind, MAX_PIECE_BYTES, WriteOptions},
+    driver::{Batch, Driver, ErrorKind, MAX_PIECE_BYTES, PieceSize, WriteOptions},
     id::UploadId,
     path::Key,
     time::now,
@@ -19,7 +19,7 @@ pub(super) async fn nothing_is_visible_before_finish(driver: &dyn Driver) {
     let mut writer = begin(driver, &key).await.unwrap();
     writer.write(vec![content.clone()].into()).await.unwrap();
     assert_eq!(driver.stat(&key).await.unwrap(), None);
-    assert_eq!(kind(driver.read(&key, 0..1).await), Some(ErrorKind::NotFound));
+    assert_eq!(kind(driver.read(&key, 0..1, PieceSize::default()).await), Some(ErrorKind::NotFound));
     assert_eq!(driver.list("", None, 10).await.unwrap(), []);
     assert_eq!(writer.finish().await.unwrap(), 3_000_000);
     assert_eq!(read(driver, &key).await.unwrap(), content);
@@ -60,7 +60,7 @@ pub(super) async fn an_empty_object_is_an_object(driver: &dyn Driver) {
     let key = fresh_key();
     assert_eq!(begin(driver, &key).await.unwrap().finish().await.unwrap(), 0);
     assert_eq!(driver.stat(&key).await.unwrap().unwrap().size, 0);
-    assert_eq!(driver.read(&key, 0..100).await.unwrap().count().await, 0);
+    assert_eq!(driver.read(&key, 0..100, PieceSize::default()).await.unwrap().count().await, 0);
 }
 
 pub(super) async fn a_declared_size_is_only_a_hint(driver: &dyn Driver) {
@@ -86,6 +86,58 @@ pub(super) async fn finish_never_replaces(driver: &dyn Driver) {
     assert_eq!(all_keys(driver, ".coffer/", 100).await, [""; 0], "the refused one leaves nothing");
 }
 
+pub(super) async fn the_key_may_be_chosen_at_the_end(driver: &dyn Driver) {
+    if !driver.capabilities().rename {
+        return;
+    }
+    let content = noise(3_000_000, 6);
+    for is_resumable in [false, true] {
+        let (undecided, key) = (fresh_key(), fresh_key());
+        let options = WriteOptions { is_resumable, ..WriteOptions::default() };
+        let mut writer = driver.begin(UploadId::new(), &undecided, options).await.unwrap();
+        writer.write(vec![content.clone()].into()).await.unwrap();
+        assert_eq!(writer.finish_at(&key).await.unwrap(), 3_000_000);
+        assert_eq!(read(driver, &key).await.unwrap(), content);
+        assert_eq!(driver.stat(&undecided).await.unwrap(), None);
+        if driver.capabilities().create_only {
+            let mut writer = begin(driver, &fresh_key()).await.unwrap();
+            writer.write(vec![noise(10, 1)].into()).await.unwrap();
+            assert_eq!(kind(writer.finish_at(&key).await), Some(ErrorKind::AlreadyExists));
+            assert_eq!(read(driver, &key).await.unwrap(), content);
+        }
+    }
+    assert_eq!(all_keys(driver, ".coffer/", 100).await, [""; 0]);
+}
+
+pub(super) async fn what_is_stored_at_once_is_an_object_like_any_other(driver: &dyn Driver) {
+    for length in [0, 1, 4096, 64 * 1024, 2_000_000] {
+        let (key, content) = (fresh_key(), noise(length, 5));
+        let pieces = vec![content.slice(..length / 2), Bytes::new(), content.slice(length / 2..)];
+        assert_eq!(driver.store(UploadId::new(), &key, pieces).await.unwrap(), length as u64);
+        assert_eq!(read(driver, &key).await.unwrap(), content);
+        if driver.capabilities().create_only {
+            let again = driver.store(UploadId::new(), &key, vec![noise(10, 1)]).await;
+            assert_eq!(kind(again), Some(ErrorKind::AlreadyExists));
+            assert_eq!(read(driver, &key).await.unwrap(), content);
+        }
+    }
+    assert_eq!(all_keys(driver, ".coffer/", 100).await, [""; 0]);
+}
+
+pub(super) async fn of_many_that_are_stored_at_once_each_is_there(driver: &dyn Driver) {
+    let stored = join_all((0..100).map(|n| async move {
+        let (key, content) = (fresh_key(), noise(1000 + n, n as u64));
+        assert_eq!(
+            driver.store(UploadId::new(), &key, vec![content.clone()]).await.unwrap(),
+            1000 + n as u64
+        );
+        (key, content)
+    }));
+    for (key, content) in stored.await {
+        assert_eq!(read(driver, &key).await.unwrap(), content);
+    }
+}
+
 pub(super) async fn of_many_writers_to_one_key_one_wins(driver: &dyn Driver) {
     if !driver.capabilities().create_only {
         return;
@@ -109,7 +161,13 @@ pub(super) async fn ranges_are_exact(driver: &dyn Driver) {
             if start > 0 && !driver.capabilities().range_read {
                 continue;
             }
-            let pieces: Vec<_> = driver.read(&key, start..end).await.unwrap().try_collect().await.unwrap();
+            let pieces: Vec<_> = driver
+                .read(&key, start..end, PieceSize::default())
+                .await
+                .unwrap()
+                .try_collect()
+                .await
+                .unwrap();
             assert!(pieces.concat() == content[start as usize..end as usize], "{start}..{end}");
         }
     }
@@ -121,28 +179,56 @@ pub(super) async fn a_range_is_cut_at_the_end_of_the_object(driver: &dyn Driver)
     for (range, expected) in
         [(0..u64::MAX, 0..1000), (999..2000, 999..1000), (1000..2000, 0..0), (5_000..6_000, 0..0)]
     {
-        let pieces: Vec<_> = driver.read(&key, range.clone()).await.unwrap().try_collect().await.unwrap();
+        let pieces: Vec<_> = driver
+            .read(&key, range.clone(), PieceSize::default())
+            .await
+            .unwrap()
+            .try_collect()
+            .await
+            .unwrap();
         assert_eq!(pieces.concat(), content[expected], "{range:?}");
     }
 }
 
 pub(super) async fn reading_what_is_absent_fails_before_the_first_piece(driver: &dyn Driver) {
     let key = fresh_key();
-    let failure = driver.read(&key, 0..1).await.err().unwrap();
+    let failure = driver.read(&key, 0..1, PieceSize::default()).await.err().unwrap();
     assert_eq!((failure.kind, failure.operation), (ErrorKind::NotFound, "read"));
     assert_eq!(failure.key.as_deref(), Some(key.as_str()));
     write(driver, &key, &noise(10, 1)).await.unwrap();
     let below = Key::parse(format!("{key}/below")).unwrap();
-    assert_eq!(kind(driver.read(&below, 0..1).await), Some(ErrorKind::NotFound));
+    assert_eq!(kind(driver.read(&below, 0..1, PieceSize::default()).await), Some(ErrorKind::NotFound));
     let above = Key::parse(key.as_str().split('/').next().unwrap()).unwrap();
-    assert_eq!(kind(driver.read(&above, 0..1).await), Some(ErrorKind::NotFound));
+    assert_eq!(kind(driver.read(&above, 0..1, PieceSize::default()).await), Some(ErrorKind::NotFound));
 }
 
 pub(super) async fn pieces_are_bounded(driver: &dyn Driver) {
-    let key = fresh_key();
-    write(driver, &key, &noise(5_000_000, 1)).await.unwrap();
-    let pieces: Vec<Bytes> = driver.read(&key, 0..5_000_000).await.unwrap().try_collect().await.unwrap();
-    assert!(pieces.iter().all(|piece| (1..=MAX_PIECE_BYTES).contains(&piece.len())));
+    let (key, content) = (fresh_key(), noise(5_000_000, 1));
+    write(driver, &key, &content).await.unwrap();
+    let pieces = driver.read(&key, 0..5_000_000, PieceSize::new(usize::MAX)).await.unwrap();
+    let pieces: Vec<Bytes> = pieces.try_collect().await.unwrap();
+    assert!(pieces.iter().all(|piece| !piece.is_empty() && piece.len() <= MAX_PIECE_BYTES));
+    assert!(pieces.concat() == content);
+}
+
+pub(super) async fn pieces_are_as_large_as_their_taker_wants(driver: &dyn Driver) {
+    let (key, content) = (fresh_key(), noise(5_000_000, 1));
+    write(driver, &key, &content).await.unwrap();
+    let size = PieceSize::new(64 * 1024);
+    let mut pieces = driver.read(&key, 0..5_000_000, size.clone()).await.unwrap();
+    let mut found = Vec::new();
+    for wanted in [64 * 1024, 512 * 1024, 1000] {
+        size.set(wanted);
+        // What was asked for before may still come.
+        found.extend(pieces.next().await.unwrap().unwrap());
+        found.extend(pieces.next().await.unwrap().unwrap());
+        let piece = pieces.next().await.unwrap().unwrap();
+        assert!(piece.len() <= wanted, "{} for {wanted}", piece.len());
+        found.extend(piece);
+    }
+    size.set(MAX_PIECE_BYTES);
+    let rest: Vec<Bytes> = pieces.try_collect().await.unwrap();
+    assert!(content.starts_with(&found) && rest.concat() == content[found.len()..]);
 }
 
 pub(super) async fn stat_tells_size_and_age(driver: &dyn Driver) {
@@ -258,6 +344,84 @@ pub(super) async fn put_replaces(driver: &dyn Driver) {
             "nothing is left beside it"
         );
     }
+}
+
+pub(super) async fn a_link_is_the_same_object_at_a_path(driver: &dyn Driver) {
+    if !driver.capabilities().copy {
+        return;
+    }
+    let (object, path, content) = (fresh_key(), key("reports/2026/June.txt"), noise(100_000, 1));
+    assert_eq!(kind(driver.link(&object, &path, &[]).await), Some(ErrorKind::NotFound));
+    write(driver, &object, &content).await.unwrap();
+    for _ in 0..2 {
+        driver.link(&object, &path, &[]).await.unwrap();
+        assert_eq!(read(driver, &path).await.unwrap(), content);
+    }
+    // Each stays when the other goes.
+    driver.unlink(&path, std::slice::from_ref(&object)).await.unwrap();
+    assert_eq!(driver.stat(&path).await.unwrap(), None);
+    driver.unlink(&path, std::slice::from_ref(&object)).await.unwrap();
+    assert_eq!(read(driver, &object).await.unwrap(), content);
+    driver.link(&object, &path, &[]).await.unwrap();
+    driver.delete(&object).await.unwrap();
+    assert_eq!(read(driver, &path).await.unwrap(), content);
+    assert_eq!(all_keys(driver, ".coffer/", 100).await, [""; 0]);
+}
+
+pub(super) async fn a_link_takes_the_place_of_what_it_may_and_of_nothing_else(driver: &dyn Driver) {
+    if !driver.capabilities().copy {
+        return;
+    }
+    let (old, new, path) = (fresh_key(), fresh_key(), key("a/b"));
+    write(driver, &old, &noise(100, 1)).await.unwrap();
+    write(driver, &new, &noise(200, 2)).await.unwrap();
+    let taken = Some(ErrorKind::AlreadyExists);
+    // Somebody else's, also of the same content.
+    driver.put(&path, noise(100, 1)).await.unwrap();
+    assert_eq!(kind(driver.link(&new, &path, std::slice::from_ref(&old)).await), taken);
+    driver.unlink(&path, &[old.clone(), new.clone()]).await.unwrap();
+    assert_eq!(read(driver, &path).await.unwrap(), noise(100, 1));
+    driver.delete(&path).await.unwrap();
+    // A file where a folder would be, and a folder where the file would be.
+    driver.link(&old, &path, &[]).await.unwrap();
+    assert_eq!(kind(driver.link(&new, &key("a/b/c"), &[]).await), taken);
+    assert_eq!(kind(driver.link(&new, &key("a"), &[]).await), taken);
+    // One that may not be replaced, and one that may.
+    assert_eq!(kind(driver.link(&new, &path, &[]).await), taken);
+    assert_eq!(read(driver, &path).await.unwrap(), noise(100, 1));
+    driver.link(&new, &path, &[fresh_key(), old.clone()]).await.unwrap();
+    assert_eq!(read(driver, &path).await.unwrap(), noise(200, 2));
+    driver.unlink(&path, std::slice::from_ref(&old)).await.unwrap();
+    assert_eq!(read(driver, &path).await.unwrap(), noise(200, 2), "it is not the old one any more");
+    // What was left of a folder is in nobody's way.
+    driver.unlink(&path, std::slice::from_ref(&new)).await.unwrap();
+    driver.link(&new, &key("a"), &[]).await.unwrap();
+    assert_eq!(all_keys(driver, ".coffer/", 100).await, [""; 0]);
+}
+
+pub(super) async fn while_a_link_is_replaced_one_of_the_two_is_there(driver: &dyn Driver) {
+    if !driver.capabilities().copy {
+        return;
+    }
+    let (objects, path) = ([fresh_key(), fresh_key()], key("always/there"));
+    let contents = [noise(50_000, 1), noise(60_000, 2)];
+    for (object, content) in objects.iter().zip(&contents) {
+        write(driver, object, content).await.unwrap();
+    }
+    driver.link(&objects[0], &path, &[]).await.unwrap();
+    let replaces = async {
+        for n in 1..200 {
+            driver.link(&objects[n % 2], &path, &objects).await.unwrap();
+        }
+    };
+    let reads = async {
+        for _ in 0..200 {
+            let found = read(driver, &path).await.unwrap();
+            assert!(contents.iter().any(|content| *content == found), "whole, and one of the two");
+        }
+    };
+    futures_util::join!(replaces, reads);
+    assert_eq!(all_keys(driver, ".coffer/", 100).await, [""; 0]);
 }
 
 pub(super) async fn abort_leaves_nothing(driver: &dyn Driver) {

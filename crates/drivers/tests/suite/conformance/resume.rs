@@ -157,6 +157,25 @@ pub(super) async fn a_published_object_is_taken_back(driver: &dyn Driver) {
     }
 }
 
+pub(super) async fn what_was_published_at_another_key_is_taken_back_from_there(driver: &dyn Driver) {
+    requires_resume!(driver);
+    if !driver.capabilities().rename {
+        return;
+    }
+    let (upload, content) = (UploadId::new(), noise(500_000, 9));
+    let (undecided, first, second) = (fresh_key(), fresh_key(), fresh_key());
+    let mut writer = begin_resumable(driver, upload, &undecided).await.unwrap();
+    append(&mut writer, &content.slice(..300_000)).await;
+    assert_eq!(writer.finish_at(&first).await.unwrap(), 300_000);
+    let mut writer = resume(driver, upload, &first, 200_000).await.unwrap();
+    assert_eq!(driver.stat(&first).await.unwrap(), None);
+    append(&mut writer, &content.slice(200_000..)).await;
+    assert_eq!(writer.finish_at(&second).await.unwrap(), 500_000);
+    assert_eq!(read(driver, &second).await.unwrap(), content);
+    assert_eq!(driver.stat(&first).await.unwrap(), None);
+    assert_eq!(staged(driver).await, 0);
+}
+
 pub(super) async fn less_than_was_asked_for_is_not_found_and_stays(driver: &dyn Driver) {
     requires_resume!(driver);
     let (key, upload, content) = (fresh_key(), UploadId::new(), noise(100_000, 8));

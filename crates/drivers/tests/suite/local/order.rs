@@ -39,6 +39,16 @@ async fn child_publishes_named() {
 
 #[tokio::test]
 #[ignore = "run under strace by another test"]
+async fn child_stores() {
+    let driver = open_with(&place(), Staging::Unnamed).await;
+    for name in ["first", "second"] {
+        let content = vec![noise(2_000, 1), noise(2_000, 2)];
+        driver.store(UploadId::new(), &key(&format!("aa/{name}")), content).await.unwrap();
+    }
+}
+
+#[tokio::test]
+#[ignore = "run under strace by another test"]
 async fn child_puts_and_deletes() {
     let driver = open_with(&place(), Staging::Unnamed).await;
     driver.put(&key("aa/object"), noise(10, 1)).await.unwrap();
@@ -85,6 +95,23 @@ fn bytes_are_durable_before_the_name_and_the_name_before_the_answer() {
     assert!(writes.iter().all(|write| write.ended < the(&calls, "ftruncate", "").began));
     assert_eq!(named(&calls, "sync_file_range").len(), 2, "after 8 and 16 of 17 MiB");
     assert_eq!(named(&calls, "fallocate").len(), 1);
+}
+
+#[test]
+fn what_is_stored_at_once_costs_two_syncs_and_keeps_the_order() {
+    let root = root();
+    let Some(calls) = trace("local::order::child_stores", root.path(), &[]) else { return };
+    let first = the(&calls, "linkat", "\"first\"").ended;
+    let second: Vec<_> = calls.iter().filter(|call| call.began > first).collect();
+    let after_folder = second.iter().position(|call| call.name == "fsync").unwrap() + 1;
+    let second = &second[after_folder..];
+    let names: Vec<_> = second.iter().map(|call| call.name.as_str()).collect();
+    // A look at what has become of the first; then the folder, a file without a name, its bytes, and the same look.
+    assert_eq!(names, ["openat2", "openat2", "openat2", "pwritev", "fsync", "linkat", "fsync", "openat2"]);
+    assert_in_order(&[the(&calls, "mkdirat", "\"aa\""), the(&calls, "linkat", "\"first\"")]);
+    assert!(second[4].arguments.contains("/aa/#") && second[6].arguments.ends_with("/aa>"));
+    assert_in_order(&second[4..7]);
+    assert!(second[3].result.starts_with("4000") && second[3].ended < second[4].began);
 }
 
 #[test]

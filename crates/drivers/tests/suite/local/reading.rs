@@ -3,7 +3,7 @@
 use super::open;
 use crate::support::{fresh_key, key, kind, noise, read, write};
 use bytes::Bytes;
-use coffer_domain::driver::{Driver as _, ErrorKind};
+use coffer_domain::driver::{Driver as _, ErrorKind, PieceSize};
 use futures_util::{StreamExt as _, TryStreamExt as _};
 use std::{fs, path::Path, time::Duration};
 use tempfile::TempDir;
@@ -20,7 +20,7 @@ async fn content_stays_readable_while_it_is_deleted() {
     let driver = open(place.path()).await;
     let (key, content) = (fresh_key(), noise(20_000_000, 1));
     write(&driver, &key, &content).await.unwrap();
-    let mut pieces = driver.read(&key, 0..u64::MAX).await.unwrap();
+    let mut pieces = driver.read(&key, 0..u64::MAX, PieceSize::default()).await.unwrap();
     let first = pieces.next().await.unwrap().unwrap();
     driver.delete(&key).await.unwrap();
     assert_eq!(driver.stat(&key).await.unwrap(), None);
@@ -35,7 +35,7 @@ async fn dropping_the_stream_closes_the_file() {
     let key = fresh_key();
     write(&driver, &key, &noise(20_000_000, 1)).await.unwrap();
     let file = place.path().canonicalize().unwrap().join(key.as_str());
-    let mut pieces = driver.read(&key, 0..u64::MAX).await.unwrap();
+    let mut pieces = driver.read(&key, 0..u64::MAX, PieceSize::default()).await.unwrap();
     pieces.next().await.unwrap().unwrap();
     assert!(is_open(&file));
     drop(pieces);
@@ -54,7 +54,7 @@ async fn a_file_cut_short_ends_the_stream_early() {
     let driver = open(place.path()).await;
     let (key, content) = (fresh_key(), noise(3_000_000, 1));
     write(&driver, &key, &content).await.unwrap();
-    let mut pieces = driver.read(&key, 0..u64::MAX).await.unwrap();
+    let mut pieces = driver.read(&key, 0..u64::MAX, PieceSize::default()).await.unwrap();
     let first = pieces.next().await.unwrap().unwrap();
     fs::OpenOptions::new()
         .write(true)

@@ -4,7 +4,8 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use coffer_domain::{
     driver::{
-        Batch, ByteStream, Capabilities, Driver, Error, ErrorKind, Listed, Result, Stat, WriteOptions, Writer,
+        Batch, ByteStream, Capabilities, Driver, Error, ErrorKind, Listed, PieceSize, Result, Stat,
+        WriteOptions, Writer,
     },
     id::UploadId,
     path::Key,
@@ -125,6 +126,10 @@ impl Driver for Faulty {
         Ok(Box::new(FaultyWriter { inner, state: Arc::clone(&self.state) }))
     }
 
+    async fn store(&self, upload: UploadId, key: &Key, content: Vec<Bytes>) -> Result<u64> {
+        self.state.call("store", self.inner.store(upload, key, content)).await
+    }
+
     async fn resume(
         &self,
         upload: UploadId,
@@ -136,8 +141,8 @@ impl Driver for Faulty {
         Ok(Box::new(FaultyWriter { inner, state: Arc::clone(&self.state) }))
     }
 
-    async fn read(&self, key: &Key, range: Range<u64>) -> Result<ByteStream> {
-        let pieces = self.state.call("read", self.inner.read(key, range)).await?;
+    async fn read(&self, key: &Key, range: Range<u64>, size: PieceSize) -> Result<ByteStream> {
+        let pieces = self.state.call("read", self.inner.read(key, range, size)).await?;
         let state = Arc::clone(&self.state);
         let piece = move |piece: Result<Bytes>| {
             let state = Arc::clone(&state);
@@ -160,6 +165,14 @@ impl Driver for Faulty {
 
     async fn put(&self, key: &Key, content: Bytes) -> Result<()> {
         self.state.call("put", self.inner.put(key, content)).await
+    }
+
+    async fn link(&self, key: &Key, path: &Key, before: &[Key]) -> Result<()> {
+        self.state.call("link", self.inner.link(key, path, before)).await
+    }
+
+    async fn unlink(&self, path: &Key, keys: &[Key]) -> Result<()> {
+        self.state.call("unlink", self.inner.unlink(path, keys)).await
     }
 
     async fn sweep(&self, upload: UploadId) -> Result<()> {
@@ -185,6 +198,10 @@ impl Writer for FaultyWriter {
 
     async fn finish(self: Box<Self>) -> Result<u64> {
         self.state.call("finish", self.inner.finish()).await
+    }
+
+    async fn finish_at(self: Box<Self>, key: &Key) -> Result<u64> {
+        self.state.call("finish", self.inner.finish_at(key)).await
     }
 
     async fn abort(self: Box<Self>) -> Result<()> {

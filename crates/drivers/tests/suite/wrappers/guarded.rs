@@ -6,7 +6,7 @@ use crate::support::{
     all_keys, begin, begin_resumable, fresh_key, kind, noise, resumable, resume_when_free, write,
 };
 use coffer_domain::{
-    driver::{Driver as _, ErrorKind},
+    driver::{Driver as _, ErrorKind, PieceSize},
     id::UploadId,
     path::Key,
 };
@@ -21,15 +21,32 @@ async fn what_a_driver_cannot_do_does_not_reach_it() {
     let guarded = Guarded::new(inner.clone());
     let key = fresh_key();
     write(&guarded, &key, &noise(100, 1)).await.unwrap();
-    assert!(guarded.read(&key, 1..2).await.is_ok());
+    assert!(guarded.read(&key, 1..2, PieceSize::default()).await.is_ok());
     assert_eq!(guarded.list("", None, 1).await.unwrap().len(), 1);
     inner.capabilities.lock().unwrap().list = false;
     inner.capabilities.lock().unwrap().range_read = false;
+    inner.capabilities.lock().unwrap().copy = false;
     inner.calls();
+    assert_eq!(kind(guarded.link(&key, &fresh_key(), &[]).await), UNSUPPORTED);
+    assert_eq!(kind(guarded.unlink(&fresh_key(), &[]).await), UNSUPPORTED);
     assert_eq!(kind(guarded.list("", None, 1).await), UNSUPPORTED);
-    assert_eq!(kind(guarded.read(&key, 1..2).await), UNSUPPORTED);
+    assert_eq!(kind(guarded.read(&key, 1..2, PieceSize::default()).await), UNSUPPORTED);
     assert_eq!(inner.calls(), [""; 0]);
-    assert!(guarded.read(&key, 0..2).await.is_ok(), "from the beginning every driver reads");
+    assert!(
+        guarded.read(&key, 0..2, PieceSize::default()).await.is_ok(),
+        "from the beginning every driver reads"
+    );
+}
+
+#[tokio::test]
+async fn a_key_is_not_chosen_at_the_end_where_that_cannot_be() {
+    let (inner, _place) = faulty().await;
+    inner.capabilities.lock().unwrap().rename = false;
+    let guarded = Guarded::new(inner.clone());
+    let writer = begin(&guarded, &fresh_key()).await.unwrap();
+    inner.calls();
+    assert_eq!(kind(writer.finish_at(&fresh_key()).await), UNSUPPORTED);
+    assert_eq!(inner.calls(), [""; 0]);
 }
 
 #[tokio::test]
@@ -42,7 +59,7 @@ async fn arguments_outside_their_limits_do_not_reach_a_driver() {
     assert_eq!(kind(guarded.put(&Key::marker(), noise(MOST_PUT_BYTES + 1, 1)).await), UNSUPPORTED);
     #[expect(clippy::reversed_empty_ranges, reason = "that is what is refused")]
     let reversed = 2..1;
-    assert_eq!(kind(guarded.read(&fresh_key(), reversed).await), UNSUPPORTED);
+    assert_eq!(kind(guarded.read(&fresh_key(), reversed, PieceSize::default()).await), UNSUPPORTED);
     assert_eq!(inner.calls(), [""; 0]);
     assert!(guarded.list("", None, MOST_LISTED).await.is_ok());
     assert!(guarded.put(&Key::marker(), noise(MOST_PUT_BYTES, 1)).await.is_ok());

@@ -1,7 +1,7 @@
 use super::{faulty, faulty::Fault::Hangs};
 use crate::support::{begin, begin_resumable, fresh_key, key, kind, noise, resumable, write};
 use coffer_domain::{
-    driver::{Batch, Driver, ErrorKind, WriteOptions},
+    driver::{Batch, Driver, ErrorKind, PieceSize, WriteOptions},
     id::UploadId,
 };
 use coffer_drivers::wrap::{Limited, Limits};
@@ -25,7 +25,7 @@ async fn every_operation_ends_in_time() {
     inner.plan([Hangs; 8]);
     assert_eq!(kind(limited.begin(UploadId::new(), &at, WriteOptions::default()).await), TIMEOUT);
     assert_eq!(kind(limited.resume(UploadId::new(), &at, 0, resumable()).await), TIMEOUT);
-    assert_eq!(kind(limited.read(&at, 0..1).await), TIMEOUT);
+    assert_eq!(kind(limited.read(&at, 0..1, PieceSize::default()).await), TIMEOUT);
     assert_eq!(kind(limited.stat(&at).await), TIMEOUT);
     assert_eq!(kind(limited.delete(&at).await), TIMEOUT);
     assert_eq!(kind(limited.list("", None, 1).await), TIMEOUT);
@@ -54,7 +54,10 @@ async fn writing_finishing_and_each_piece_have_deadlines_of_their_own() {
     inner.plan([Hangs]);
     assert_eq!(kind(writer.finish().await), TIMEOUT);
 
+    inner.plan([Hangs]);
     let limited = driver(Limits { finish: SOON, ..never() });
+    assert_eq!(kind(limited.store(UploadId::new(), &fresh_key(), vec![noise(10, 1)]).await), TIMEOUT);
+
     let mut writer = begin_resumable(&limited, UploadId::new(), &fresh_key()).await.unwrap();
     writer.write(batch()).await.unwrap();
     inner.plan([Hangs]);
@@ -70,8 +73,10 @@ async fn writing_finishing_and_each_piece_have_deadlines_of_their_own() {
     inner.plan([Hangs]);
     assert_eq!(kind(writer.abort().await), TIMEOUT);
 
-    let mut pieces =
-        driver(Limits { piece: SOON, ..never() }).read(&key("large"), 0..u64::MAX).await.unwrap();
+    let mut pieces = driver(Limits { piece: SOON, ..never() })
+        .read(&key("large"), 0..u64::MAX, PieceSize::default())
+        .await
+        .unwrap();
     assert!(pieces.next().await.unwrap().is_ok());
     inner.plan([Hangs]);
     assert_eq!(kind(pieces.next().await.unwrap()), TIMEOUT);
@@ -115,7 +120,7 @@ async fn idle_streams_and_writers_hold_no_permit() {
     let limited = Limited::new(inner.clone(), Limits { concurrency: 1, operation: SOON, ..never() });
     let at = key("large");
     write(&limited, &at, &noise(1_000_000, 1)).await.unwrap();
-    let mut pieces = limited.read(&at, 0..u64::MAX).await.unwrap();
+    let mut pieces = limited.read(&at, 0..u64::MAX, PieceSize::default()).await.unwrap();
     assert!(pieces.next().await.unwrap().is_ok());
     let writer = begin(&limited, &fresh_key()).await.unwrap();
     assert_eq!(limited.stat(&at).await.unwrap().unwrap().size, 1_000_000);

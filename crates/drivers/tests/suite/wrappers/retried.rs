@@ -4,7 +4,7 @@ use super::{
 };
 use crate::support::{begin, fresh_key, key, kind, noise, resumable, write};
 use coffer_domain::{
-    driver::{Driver, ErrorKind, WriteOptions},
+    driver::{Driver, ErrorKind, PieceSize, WriteOptions},
     id::UploadId,
 };
 use coffer_drivers::wrap::{Limited, Limits, Retried, Retry};
@@ -86,8 +86,8 @@ async fn bytes_are_never_asked_for_again() {
     unavailable();
     assert_eq!(kind(retried.begin(UploadId::new(), &at, WriteOptions::default()).await), expected);
     unavailable();
-    assert_eq!(kind(retried.read(&at, 0..1).await), expected);
-    let mut pieces = retried.read(&at, 0..u64::MAX).await.unwrap();
+    assert_eq!(kind(retried.read(&at, 0..1, PieceSize::default()).await), expected);
+    let mut pieces = retried.read(&at, 0..u64::MAX, PieceSize::default()).await.unwrap();
     unavailable();
     assert_eq!(kind(pieces.next().await.unwrap()), expected);
     assert_eq!(inner.calls(), ["begin", "read", "read", "piece"]);
@@ -100,7 +100,9 @@ async fn bytes_are_never_asked_for_again() {
     unavailable();
     let writer = begin(&retried, &fresh_key()).await;
     assert_eq!(kind(writer), expected);
-    assert_eq!(inner.calls(), ["begin", "write", "abort", "begin"]);
+    unavailable();
+    assert_eq!(kind(retried.store(UploadId::new(), &fresh_key(), vec![noise(10, 1)]).await), expected);
+    assert_eq!(inner.calls(), ["begin", "write", "abort", "begin", "store"]);
 }
 
 /// The writer before may be about to let go; but somebody waits.

@@ -1,7 +1,7 @@
 use super::{faulty, faulty::Fault::Fails};
 use crate::support::{begin, begin_resumable, key, kind, noise, read, resumable, write};
 use coffer_domain::{
-    driver::{Batch, Driver as _, ErrorKind},
+    driver::{Batch, Driver as _, ErrorKind, PieceSize},
     id::UploadId,
 };
 use coffer_drivers::wrap::{self, Retry, Traced};
@@ -127,6 +127,7 @@ async fn every_call_has_a_span_that_says_what_it_was() {
     traced.delete(&at).await.unwrap();
     traced.sweep(UploadId::new()).await.unwrap();
     begin(&traced, &at).await.unwrap().abort().await.unwrap();
+    traced.store(UploadId::new(), &at, vec![noise(10, 1), noise(5, 1)]).await.unwrap();
     let spans = recorder.look();
     assert_eq!(
         names(&spans),
@@ -144,6 +145,7 @@ async fn every_call_has_a_span_that_says_what_it_was() {
             "driver.sweep",
             "driver.begin",
             "driver.abort",
+            "driver.store",
         ]
     );
     for seen in &spans {
@@ -157,6 +159,7 @@ async fn every_call_has_a_span_that_says_what_it_was() {
     let bytes: Vec<_> = spans[1..6].iter().map(|seen| &*seen.fields["bytes"]).collect();
     assert_eq!(bytes, ["1048576", "1048576", "902848", "3000000", "3000000"]);
     assert_eq!(spans[7].fields["objects"], "1");
+    assert_eq!(spans[13].fields["bytes"], "15");
 }
 
 #[tokio::test]
@@ -190,7 +193,7 @@ async fn the_span_of_a_read_lasts_as_long_as_its_stream() {
     let traced = Traced::new(inner.clone());
     write(&traced, &key("a"), &noise(3_000_000, 1)).await.unwrap();
     let recorder = Recorder::start();
-    let mut pieces = traced.read(&key("a"), 0..u64::MAX).await.unwrap();
+    let mut pieces = traced.read(&key("a"), 0..u64::MAX, PieceSize::default()).await.unwrap();
     let entered_before = recorder.look()[0].entered_on.len();
     let first = pieces.next().await.unwrap().unwrap();
     assert!(!recorder.look()[0].is_closed);
@@ -207,8 +210,8 @@ async fn a_failure_is_noted_wherever_it_happens() {
     let traced = Traced::new(inner.clone());
     write(&traced, &key("a"), &noise(3_000_000, 1)).await.unwrap();
     let recorder = Recorder::start();
-    assert_eq!(kind(traced.read(&key("b"), 0..1).await), Some(ErrorKind::NotFound));
-    let mut pieces = traced.read(&key("a"), 0..u64::MAX).await.unwrap();
+    assert_eq!(kind(traced.read(&key("b"), 0..1, PieceSize::default()).await), Some(ErrorKind::NotFound));
+    let mut pieces = traced.read(&key("a"), 0..u64::MAX, PieceSize::default()).await.unwrap();
     inner.plan([Fails(ErrorKind::Unavailable)]);
     assert!(pieces.next().await.unwrap().is_err());
     drop(pieces);

@@ -174,6 +174,27 @@ async fn refused_messages_leave_an_upload_open() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn another_content_under_the_same_request_leaves_the_upload_to_its_own() {
+    let cofferd = Cofferd::start().await;
+    let ann = cofferd.clients(&Token::user("ann", "clinic")).await;
+    let spec = resumable("a.bin");
+    let id = ann.start_upload(spec.clone()).await.unwrap().id;
+    let content = noise(900_000);
+    let left = ann.writing();
+    for message in part(&id, &content, 0..300_000) {
+        assert!(left.send(message).await);
+    }
+    until("it arrives", async || ann.get_upload(&id).await.unwrap().persisted_size == 300_000).await;
+    left.leave().await;
+    let status = ann.upload(spec.clone(), &[7; 900_000]).await.unwrap_err();
+    assert_eq!(refusal(&status), (Code::InvalidArgument, "REQUEST_ID_REUSED".to_owned()));
+    let seen = ann.get_upload(&id).await.unwrap();
+    assert_eq!((seen.state(), seen.persisted_size), (UploadState::Open, 300_000));
+    assert_eq!(ann.upload(spec, &content).await.unwrap().sha256, sha256(&content));
+    crate::quotas::nothing_drifts(&cofferd).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_upload_without_progress_expires() {
     let cofferd = Cofferd::start().await;
     let ann = cofferd.clients(&Token::user("ann", "clinic")).await;

@@ -1,6 +1,9 @@
 use super::*;
+use crate::edge::Pace;
 
-const STALL: Duration = Duration::from_secs(30);
+fn pace() -> Progress {
+    Progress::new(Pace { stall_timeout: Duration::from_secs(30), min_rate: 0 })
+}
 
 fn later(seconds: i64) -> Timestamp {
     now() + chrono::TimeDelta::seconds(seconds)
@@ -12,7 +15,7 @@ fn silent() -> impl Stream<Item = Result<WriteFileRequest, Status>> + Send + 'st
 
 #[tokio::test(start_paused = true)]
 async fn a_silent_client_stalls() {
-    let mut messages = Messages::new(silent(), STALL, later(3_600));
+    let mut messages = Messages::new(silent(), pace(), later(3_600));
     let begun = tokio::time::Instant::now();
     assert!(matches!(messages.next().await, Err(Stop::Refused(Error::Stalled { seconds: 30 }))));
     assert_eq!(begun.elapsed().as_secs(), 30);
@@ -20,7 +23,7 @@ async fn a_silent_client_stalls() {
 
 #[tokio::test(start_paused = true)]
 async fn a_token_ends_while_the_client_is_silent() {
-    let mut messages = Messages::new(silent(), STALL, later(5));
+    let mut messages = Messages::new(silent(), pace(), later(5));
     let expired = Error::Unauthenticated(Unauthenticated::Expired).reason();
     assert!(matches!(messages.next().await, Err(Stop::Refused(error)) if error.reason() == expired));
 }
@@ -28,21 +31,21 @@ async fn a_token_ends_while_the_client_is_silent() {
 #[tokio::test]
 async fn messages_pass_until_the_token_has_expired() {
     let stream = || tokio_stream::iter([Ok(WriteFileRequest::default()), Err(Status::internal("garbage"))]);
-    let mut messages = Messages::new(stream(), STALL, later(60));
+    let mut messages = Messages::new(stream(), pace(), later(60));
     assert!(matches!(messages.next().await, Ok(Some(_))));
     assert!(matches!(messages.next().await, Err(Stop::Unreadable(status)) if status.message() == "garbage"));
     assert!(matches!(messages.next().await, Ok(None)));
     let expired = |stop| matches!(stop, Stop::Refused(Error::Unauthenticated(Unauthenticated::Expired)));
-    let mut late = Messages::new(stream(), STALL, later(-1));
+    let mut late = Messages::new(stream(), pace(), later(-1));
     assert!(expired(late.next().await.unwrap_err()));
     assert!(expired(late.arrived().unwrap_err()));
 }
 
 #[tokio::test]
 async fn what_has_arrived_is_told_from_what_may_come() {
-    let mut quiet = Messages::new(silent(), STALL, later(60));
+    let mut quiet = Messages::new(silent(), pace(), later(60));
     assert!(matches!(quiet.arrived(), Ok(None)));
-    let mut ended = Messages::new(tokio_stream::iter([Ok(WriteFileRequest::default())]), STALL, later(60));
+    let mut ended = Messages::new(tokio_stream::iter([Ok(WriteFileRequest::default())]), pace(), later(60));
     assert!(matches!(ended.arrived(), Ok(Some(Some(_)))));
     assert!(matches!(ended.arrived(), Ok(Some(None))));
 }
@@ -50,7 +53,7 @@ async fn what_has_arrived_is_told_from_what_may_come() {
 #[tokio::test]
 async fn a_stream_that_broke_off_is_a_client_that_left() {
     let broken = tokio_stream::iter([Err::<WriteFileRequest, _>(Status::from_error(Box::new(Gone)))]);
-    let mut messages = Messages::new(broken, STALL, later(60));
+    let mut messages = Messages::new(broken, pace(), later(60));
     assert!(matches!(messages.next().await, Err(Stop::Refused(Error::ClientLeft))));
 }
 

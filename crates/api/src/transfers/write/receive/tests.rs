@@ -1,6 +1,7 @@
 mod connection;
 
 use super::*;
+use crate::edge::{Pace, Progress};
 use coffer_domain::{error::Conflict, time::now};
 use coffer_proto::v1::WriteFileRequest;
 use futures_util::{Stream, StreamExt as _, stream};
@@ -9,6 +10,10 @@ use tokio::sync::Notify;
 use tonic_types::StatusExt as _;
 
 const STALL: Duration = Duration::from_secs(30);
+
+fn progress() -> Progress {
+    Progress::new(Pace { stall_timeout: STALL, min_rate: 0 })
+}
 
 /// What became of an upload.
 #[derive(Debug, Clone, PartialEq)]
@@ -76,7 +81,7 @@ impl Notebook {
         handler: Handler,
     ) -> Result<(), Status> {
         let expires_at = now() + chrono::TimeDelta::hours(1);
-        let mut messages = Messages::new(messages, STALL, expires_at);
+        let mut messages = Messages::new(messages, progress(), expires_at);
         let first = messages.next().await.unwrap().expect("a first message");
         receive(self.clone(), messages, later_message(first).unwrap(), handler).await
     }
@@ -120,14 +125,14 @@ impl Sink for Notebook {
 }
 
 fn handler() -> Handler {
-    Handler { left: CancellationToken::new(), deadline: None }
+    Handler { left: CancellationToken::new(), deadline: None, place: None }
 }
 
 /// One whose client has left already.
 fn abandoned(deadline: Option<Instant>) -> Handler {
     let left = CancellationToken::new();
     left.cancel();
-    Handler { left, deadline }
+    Handler { left, deadline, place: None }
 }
 
 fn data(write_offset: i64, content: &[u8]) -> Result<WriteFileRequest, Status> {

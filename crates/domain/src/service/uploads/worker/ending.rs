@@ -10,16 +10,15 @@ use super::{
 use crate::{
     Error, Result,
     caller::FileAccess,
-    content::Stored,
-    driver::Writer,
-    error::{Conflict, SHA256, Taken, Unavailable},
+    content::{Piece, Stored},
+    driver::{self, Writer},
+    error::{Conflict, Taken, Unavailable},
     file::{File, Sha256Sum},
     store::{Commit, Target},
     time::now,
     upload::{State, Upload},
-    volume::Versioning,
+    volume::{Strategy, Versioning},
 };
-use bytes::Bytes;
 use std::time::Duration;
 
 /// How often a commit is tried anew because another upload took the path meanwhile.
@@ -32,10 +31,12 @@ impl Worker {
     pub(super) async fn end(
         &mut self,
         mut writer: Box<dyn Writer>,
-        pieces: Vec<Bytes>,
+        pieces: Vec<Piece>,
         error: Error,
     ) -> Error {
-        if !self.is_resumable() || error.refuses_content() {
+        // Another content under the same request is not this upload's: it is refused, and the upload stays for its own.
+        let is_over = error.refuses_content() && !matches!(error, Error::RequestIdReused);
+        if !self.is_resumable() || is_over {
             return self.undo(error, Some(writer)).await;
         }
         let kept = async {
@@ -63,7 +64,7 @@ impl Worker {
     pub(super) async fn finish(
         &mut self,
         mut writer: Box<dyn Writer>,
-        pieces: Vec<Bytes>,
+        pieces: Vec<Piece>,
         sha256: Option<Sha256Sum>,
     ) -> Result<File> {
         // What these bytes need is settled by the commit.
@@ -77,17 +78,33 @@ impl Worker {
         if let Err(error) = self.await_checkpoint().await {
             return Err(self.end(writer, Vec::new(), error).await);
         }
-        if let Err(error) = self.check(&stored, sha256) {
+        if let Err(error) = stored.check(self.plan.spec.size, [self.plan.spec.sha256, sha256]) {
             return Err(self.undo(error, Some(writer)).await);
         }
-        if self.is_resumable() {
-            if let Err(error) = self.coffer.store().finish_upload(self.held).await {
+        let key = self.plan.key(self.upload.version, Some(stored.sha256));
+        let late_key = Some(&key).filter(|key| **key != self.upload.key);
+        if self.is_resumable() || late_key.is_some() {
+            if let Err(error) = self.coffer.store().finish_upload(self.held, late_key).await {
                 let error = self.why_lost(error).await;
                 return Err(self.end(writer, Vec::new(), error).await);
             }
             crash_point!("finishing");
         }
-        match writer.finish().await {
+        let published = match late_key {
+            Some(key) => writer.finish_at(key).await,
+            None => writer.finish().await,
+        };
+        self.upload.key = key;
+        self.conclude(stored, published).await
+    }
+
+    /// Commits what was published, or ends the upload as it must be.
+    pub(in super::super) async fn conclude(
+        &mut self,
+        stored: Stored,
+        published: driver::Result<u64>,
+    ) -> Result<File> {
+        match published {
             Ok(size) if size == stored.stored_size => {}
             Ok(size) => {
                 let problem = format!("{} bytes were written, the backend has {size}", stored.stored_size);
@@ -110,25 +127,10 @@ impl Worker {
             }
             Ok(file) => {
                 crash_point!("committed");
+                self.coffer.settle_link(&self.plan.volume, &file.path.nfc()).await;
                 Ok(file)
             }
         }
-    }
-
-    fn check(&self, stored: &Stored, sha256: Option<Sha256Sum>) -> Result<()> {
-        if let Some(declared) = self.plan.spec.size.filter(|declared| *declared != stored.size) {
-            return Err(Error::SizeMismatch { declared, received: stored.size });
-        }
-        for expected in [self.plan.spec.sha256, sha256].into_iter().flatten() {
-            if expected != stored.sha256 {
-                return Err(Error::ChecksumMismatch {
-                    algorithm: SHA256,
-                    expected: expected.to_string(),
-                    actual: stored.sha256.to_string(),
-                });
-            }
-        }
-        Ok(())
     }
 
     /// One transaction. A path that another upload took meanwhile makes this one a version of that file, if it is the caller's.
@@ -142,6 +144,8 @@ impl Worker {
             volume: volume.id,
             key: self.upload.key.clone(),
             stored,
+            is_shareable: volume.settings.strategy == Strategy::Hash,
+            is_linked: volume.settings.strategy == Strategy::None,
             keeps_versions: volume.settings.versioning == Versioning::Source,
             change_description: spec.change_description.clone(),
             by: caller.principal.as_ref().and_then(|p| p.user.clone()),

@@ -1,7 +1,10 @@
 //! Over real connections, behind the edge and through a proxy that cuts them.
 
 use super::*;
-use crate::{edge::EdgeLayer, metadata::Deadline};
+use crate::{
+    edge::{EdgeLayer, Rules},
+    metadata::Deadline,
+};
 use coffer_proto::v1::{WriteFileResponse, transfer_service_client::TransferServiceClient};
 use futures_util::future::BoxFuture;
 use hyper::body::Incoming;
@@ -42,7 +45,9 @@ impl tonic::server::ClientStreamingService<WriteFileRequest> for Server {
         Box::pin(async move {
             let _guard = left.clone().drop_guard();
             let deadline = request.extensions().get().map(|Deadline(at)| *at);
-            let work = async move { sink.receive(request.into_inner(), Handler { left, deadline }).await };
+            let work = async move {
+                sink.receive(request.into_inner(), Handler { left, deadline, place: None }).await
+            };
             tokio::spawn(work).await.unwrap()?;
             Ok(Response::new(WriteFileResponse::default()))
         })
@@ -59,7 +64,7 @@ impl Server {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let server = self.clone();
-        let service = EdgeLayer::new().layer(service_fn(move |request| {
+        let service = EdgeLayer::new(Rules::default()).layer(service_fn(move |request| {
             let server = server.clone();
             let mut grpc: Grpc<ProstCodec<WriteFileResponse, WriteFileRequest>> = Grpc::new(ProstCodec::new());
             async move { Ok::<http::Response<Body>, Infallible>(grpc.client_streaming(server, request).await) }

@@ -1,0 +1,168 @@
+//! Memory for bytes on their way, one budget for all transfers and connections of a process.
+//!
+//! Nobody waits for it: whoever asks is told at once how large his buffers may be. While there is plenty he gets what he wants; the
+//! more is taken, the smaller the shares, down to the least with which he can work at all.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicUsize, Ordering},
+};
+
+/// A share is at most this part of what is left, so that whoever comes next finds something. With `n` equal holders that resize now and
+/// then each comes to have a share of `total / (n + 7)`.
+const PART: usize = 8;
+
+/// Bytes that buffers may take in all. Cheap to clone; all clones are one budget.
+///
+/// It is kept but for the least that each holder is given in any case: with `n` shares never more than the total plus `n` times
+/// that is taken. How many there may be is limited where streams and connections are.
+#[derive(Debug, Clone)]
+pub struct Budget(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    total: usize,
+    taken: AtomicUsize,
+}
+
+impl Budget {
+    /// Bytes of [`Budget::default`].
+    pub const DEFAULT_BYTES: usize = 96 * 1024 * 1024;
+
+    /// A budget of so many bytes, of which nothing is taken.
+    pub fn new(total_bytes: usize) -> Self {
+        Self(Arc::new(Inner { total: total_bytes, taken: AtomicUsize::new(0) }))
+    }
+
+    /// A share of up to `wanted` bytes, less where others have taken much, and at least `least` even if nothing is left.
+    pub fn take(&self, wanted: usize, least: usize) -> Share {
+        let mut share = Share { budget: self.clone(), bytes: 0 };
+        share.resize(wanted, least);
+        share
+    }
+
+    /// Bytes that nobody has taken.
+    pub fn left(&self) -> usize {
+        self.0.total.saturating_sub(self.0.taken.load(Ordering::Relaxed))
+    }
+
+    /// Bytes in all.
+    pub fn total(&self) -> usize {
+        self.0.total
+    }
+}
+
+impl Default for Budget {
+    fn default() -> Self {
+        Self::new(Self::DEFAULT_BYTES)
+    }
+}
+
+/// Bytes of a [`Budget`] that one holder may use, until dropped.
+#[derive(Debug)]
+pub struct Share {
+    budget: Budget,
+    bytes: usize,
+}
+
+impl Share {
+    /// How many these are.
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// How many bytes [`Share::resize`] would give now.
+    pub fn fair(&self, wanted: usize, least: usize) -> usize {
+        share_of(self.budget.left() + self.bytes, wanted, least)
+    }
+
+    /// Gives the share back and takes one anew, as by [`Budget::take`]: to grow, or to leave more to others while much is taken.
+    pub fn resize(&mut self, wanted: usize, least: usize) {
+        let Inner { total, taken } = &*self.budget.0;
+        let mut now = taken.load(Ordering::Relaxed);
+        self.bytes = loop {
+            let others = now - self.bytes;
+            let bytes = share_of(total.saturating_sub(others), wanted, least);
+            match taken.compare_exchange_weak(now, others + bytes, Ordering::Relaxed, Ordering::Relaxed) {
+                Ok(_) => break bytes,
+                Err(changed) => now = changed,
+            }
+        };
+    }
+}
+
+impl Drop for Share {
+    fn drop(&mut self) {
+        self.budget.0.taken.fetch_sub(self.bytes, Ordering::Relaxed);
+    }
+}
+
+fn share_of(left: usize, wanted: usize, least: usize) -> usize {
+    wanted.min(left / PART).max(least)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const KIB: usize = 1024;
+    const MIB: usize = 1024 * KIB;
+
+    #[test]
+    fn whoever_comes_first_gets_what_he_wants_and_gives_it_back() {
+        let budget = Budget::new(96 * MIB);
+        let share = budget.take(MIB, 64 * KIB);
+        assert_eq!((share.bytes(), budget.left()), (MIB, 95 * MIB));
+        drop(share);
+        assert_eq!(budget.left(), 96 * MIB);
+        assert_eq!(budget.take(MIB, 2 * MIB).bytes(), 2 * MIB, "the least is never refused");
+    }
+
+    #[test]
+    fn the_more_is_taken_the_smaller_the_shares_down_to_the_least() {
+        let budget = Budget::new(16 * MIB);
+        let shares: Vec<_> = (0..200).map(|_| budget.take(MIB, 64 * KIB)).collect();
+        let sizes: Vec<_> = shares.iter().map(Share::bytes).collect();
+        assert_eq!(sizes[0], MIB);
+        assert!(sizes.is_sorted_by(|before, after| before >= after), "{sizes:?}");
+        assert_eq!(sizes[199], 64 * KIB);
+        assert!(sizes.iter().sum::<usize>() <= budget.total() + 200 * 64 * KIB);
+        drop(shares);
+        assert_eq!(budget.left(), budget.total());
+    }
+
+    #[test]
+    fn those_who_were_first_leave_some_to_those_who_come_later() {
+        let budget = Budget::new(96 * MIB);
+        let mut shares: Vec<_> = (0..64).map(|_| budget.take(4 * MIB, 64 * KIB)).collect();
+        for _ in 0..64 {
+            shares.iter_mut().for_each(|share| share.resize(4 * MIB, 64 * KIB));
+        }
+        let fair = budget.total() / (64 + PART - 1);
+        for share in &shares {
+            assert!(share.bytes().abs_diff(fair) < fair / 10, "{} of about {fair}", share.bytes());
+        }
+        shares.truncate(1);
+        shares[0].resize(4 * MIB, 64 * KIB);
+        assert_eq!(shares[0].bytes(), 4 * MIB, "and take it again");
+    }
+
+    #[test]
+    fn many_at_once_lose_and_invent_nothing() {
+        let budget = Budget::new(8 * MIB);
+        std::thread::scope(|scope| {
+            for thread in 1..=4 {
+                let budget = budget.clone();
+                scope.spawn(move || {
+                    for round in 0..5_000 {
+                        let mut share = budget.take(thread * 300 * KIB, 4 * KIB);
+                        share.resize(round % 7 * 100 * KIB, 4 * KIB);
+                        let taken = budget.total() - budget.left();
+                        assert!(taken <= budget.total() && taken >= 4 * KIB);
+                    }
+                });
+            }
+        });
+        assert_eq!(budget.left(), budget.total());
+    }
+}
