@@ -41,7 +41,7 @@ pub(super) fn body(script: &[u8]) -> Vec<u8> {
             sha256: if has & 16 != 0 { sum(&content, has & 32 != 0) } else { String::new() },
         };
         // Often only what is small.
-        let times = if length_of(*length) < 256 { 1 + usize::from(*times) * 8 } else { 1 };
+        let times = if length_of(*length) < 256 { times_of(*times) } else { 1 };
         messages.extend(std::iter::repeat_n(message, times));
         if content.len() > MAX_BYTES {
             break;
@@ -96,12 +96,20 @@ fn data(offset: i64, length: usize, has: u8) -> Vec<u8> {
     data
 }
 
-/// Bytes, thousands, or so many that a message or a file has too many.
+/// Bytes; seldom thousands; and more seldom so many that a message or a file has too many.
 fn length_of(length: u8) -> usize {
     match length {
-        0..200 => length.into(),
-        200..250 => usize::from(length - 199) * 4_096,
+        0..230 => length.into(),
+        230..250 => usize::from(length - 229) * 4_096,
         250.. => usize::from(length - 249) * 512 * 1_024 + usize::from(length == 254),
+    }
+}
+
+/// Once; seldom so often that there are too many of them.
+fn times_of(times: u8) -> usize {
+    match times {
+        0..240 => 1,
+        240.. => usize::from(times - 239) * 80,
     }
 }
 
