@@ -3,7 +3,7 @@
 use crate::{local, wrap};
 use async_trait::async_trait;
 use coffer_domain::{
-    driver::{Driver, Open, Result},
+    driver::{Driver, Error, ErrorKind, Open, Result},
     volume::{OpenBackend, Place},
 };
 use std::sync::Arc;
@@ -32,6 +32,14 @@ impl Open for Opener {
                     ..local::Config::default()
                 };
                 Arc::new(local::Local::open(config).await?)
+            }
+            Place::S3(_) | Place::Http(_) => {
+                return Err(Error {
+                    kind: ErrorKind::Unsupported,
+                    operation: "this kind of backend",
+                    key: None,
+                    source: None,
+                });
             }
         };
         Ok(wrap::all(driver, &self.options))

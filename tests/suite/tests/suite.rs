@@ -12,6 +12,8 @@ mod crash;
 mod durability;
 #[path = "suite/edge.rs"]
 mod edge;
+#[path = "suite/endpoints.rs"]
+mod endpoints;
 #[path = "suite/files.rs"]
 mod files;
 #[path = "suite/floods.rs"]
@@ -40,6 +42,8 @@ mod resume;
 mod retries;
 #[path = "suite/rights.rs"]
 mod rights;
+#[path = "suite/secrets.rs"]
+mod secrets;
 #[path = "suite/small_uploads.rs"]
 mod small_uploads;
 #[path = "suite/speed.rs"]
