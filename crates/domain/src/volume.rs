@@ -112,6 +112,10 @@ impl Backend {
 pub enum Provider {
     /// A disk of the host.
     Local,
+    /// A bucket behind S3's protocol.
+    S3,
+    /// A server of HTTP, with WebDAV or without.
+    Http,
 }
 
 impl Provider {
@@ -119,6 +123,8 @@ impl Provider {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Local => "local",
+            Self::S3 => "s3",
+            Self::Http => "http",
         }
     }
 }
@@ -129,6 +135,8 @@ impl FromStr for Provider {
     fn from_str(text: &str) -> Result<Self, UnknownValue> {
         match text {
             "local" => Ok(Self::Local),
+            "s3" => Ok(Self::S3),
+            "http" => Ok(Self::Http),
             _ => Err(UnknownValue),
         }
     }

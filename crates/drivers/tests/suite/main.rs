@@ -3,5 +3,6 @@
 
 mod conformance;
 mod local;
+mod servers;
 mod support;
 mod wrappers;
