@@ -1,7 +1,6 @@
 //! Objects in a bucket behind S3's protocol.
 
 mod bucket;
-mod buffer;
 mod client;
 mod config;
 mod error;
@@ -15,9 +14,12 @@ mod writer;
 
 pub use config::{Config, Credentials, LEAST_PART_BYTES};
 
-use crate::{error::error, pieces::resized};
+use crate::{
+    error::error,
+    remote::{Failure, Hold, reading, resized},
+};
 use async_trait::async_trait;
-use bucket::{Bucket, Hold};
+use bucket::Bucket;
 use bytes::Bytes;
 use client::Client;
 use coffer_domain::{
@@ -28,6 +30,7 @@ use coffer_domain::{
     path::Key,
     volume::Provider,
 };
+use reader::Content;
 use std::{ops::Range, sync::Arc};
 use writer::Writer;
 
@@ -61,7 +64,7 @@ impl S3 {
     }
 
     fn hold(&self, operation: &'static str, upload: UploadId, key: &Key) -> Result<Hold> {
-        self.bucket.hold(upload).ok_or_else(|| {
+        self.bucket.holds.take(upload).ok_or_else(|| {
             error(ErrorKind::Unavailable, operation, Some(key), "another writer has the upload")
         })
     }
@@ -125,9 +128,9 @@ impl Driver for S3 {
 
     async fn read(&self, key: &Key, range: Range<u64>, size: PieceSize) -> Result<ByteStream> {
         let client = Arc::clone(&self.bucket.client);
-        let name = client.name(key);
+        let content = Content { name: client.name(key), client };
         let pieces =
-            reader::read(client, name, range).await.map_err(|failure| failure.at("read", Some(key)))?;
+            reading::read(content, range).await.map_err(|failure| failure.at("read", Some(key)))?;
         let key = key.clone();
         Ok(resized(pieces, size, move |failure| failure.at("read", Some(&key))))
     }
@@ -141,12 +144,12 @@ impl Driver for S3 {
             }
             Ok(head.map(|head| Stat { size: head.size, changed_at: head.changed_at }))
         };
-        look.await.map_err(|failure: error::Failure| failure.at("stat", Some(key)))
+        look.await.map_err(|failure: Failure| failure.at("stat", Some(key)))
     }
 
     async fn delete(&self, key: &Key) -> Result<()> {
         let client = &self.bucket.client;
-        client.remove(&client.name(key)).await.map_err(|failure| failure.at("delete", Some(key)))
+        client.remove_object(&client.name(key)).await.map_err(|failure| failure.at("delete", Some(key)))
     }
 
     async fn list(&self, prefix: &str, after: Option<&Key>, limit: usize) -> Result<Vec<Listed>> {

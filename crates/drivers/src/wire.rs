@@ -101,11 +101,8 @@ impl Wire {
         // 304 is no redirect, and no answer to anything that is asked here.
         if head.status().is_redirection() {
             let location = head.headers().get(header::LOCATION).and_then(|value| value.to_str().ok());
-            let host = location
-                .and_then(|location| location.parse::<http::Uri>().ok())
-                .and_then(|uri| uri.host().map(str::to_owned))
-                .unwrap_or_else(|| "itself".to_owned());
-            return Err(Failure::Redirect(head.status(), host));
+            let location = location.unwrap_or_default().to_owned();
+            return Err(Failure::Redirect(head.status(), location));
         }
         Ok(head)
     }

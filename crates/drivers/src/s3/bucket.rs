@@ -1,11 +1,8 @@
 //! What all writers of a bucket share.
 
 use super::{client::Client, integrity::Integrity};
-use coffer_domain::id::UploadId;
-use std::{
-    collections::HashSet,
-    sync::{Arc, Mutex, PoisonError},
-};
+use crate::remote::Holds;
+use std::sync::Arc;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 /// The unit in which bytes under way are counted.
@@ -20,7 +17,7 @@ pub(super) struct Bucket {
     in_flight: Arc<Semaphore>,
     units: u32,
     /// Uploads that have a writer.
-    held: Arc<Mutex<HashSet<UploadId>>>,
+    pub(super) holds: Holds,
 }
 
 impl Bucket {
@@ -32,7 +29,7 @@ impl Bucket {
             part_bytes,
             in_flight: Arc::new(Semaphore::new(units as usize)),
             units,
-            held: Arc::default(),
+            holds: Holds::default(),
         }
     }
 
@@ -40,27 +37,5 @@ impl Bucket {
     pub(super) async fn enter(&self, size: u64) -> OwnedSemaphorePermit {
         let units = u32::try_from(size.div_ceil(UNIT)).unwrap_or(u32::MAX).min(self.units);
         Arc::clone(&self.in_flight).acquire_many_owned(units).await.expect("the semaphore is never closed")
-    }
-
-    /// Takes an upload for a writer of this process; `None` while another has it.
-    pub(super) fn hold(&self, upload: UploadId) -> Option<Hold> {
-        let is_free = self.held.lock().unwrap_or_else(PoisonError::into_inner).insert(upload);
-        is_free.then(|| Hold(Arc::new(Guard { upload, held: Arc::clone(&self.held) })))
-    }
-}
-
-/// An upload that has a writer, until the last of these is dropped: what a writer has begun holds it too.
-#[derive(Debug, Clone)]
-pub(super) struct Hold(#[expect(dead_code, reason = "it is there to be dropped")] Arc<Guard>);
-
-#[derive(Debug)]
-struct Guard {
-    upload: UploadId,
-    held: Arc<Mutex<HashSet<UploadId>>>,
-}
-
-impl Drop for Guard {
-    fn drop(&mut self) {
-        self.held.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.upload);
     }
 }

@@ -3,8 +3,11 @@
 //! rusoto believes what it reads: an error with status 200 is an empty listing to it, and a number that is none makes it panic. So the
 //! root of each answer is looked at before it sees it, and each call is guarded.
 
-use super::{config::Config, error::Failure};
-use crate::wire::{self, USER_AGENT, Wire};
+use super::{config::Config, error::refused};
+use crate::{
+    remote::{Failure, xml},
+    wire::{self, USER_AGENT, Wire},
+};
 use bytes::Bytes;
 use coffer_domain::{driver::ErrorKind, path::Key};
 use futures_util::{FutureExt as _, StreamExt as _, TryStreamExt as _};
@@ -28,8 +31,6 @@ use std::{
 const MOST_ANSWER_BYTES: usize = 8 * 1024 * 1024;
 /// Most bytes of a refusal that are read.
 const MOST_REFUSAL_BYTES: usize = 16 * 1024;
-/// How often a request is sent whose bytes are here.
-const TRIES: u32 = 4;
 
 /// The bucket of a volume.
 pub(super) struct Client {
@@ -164,23 +165,6 @@ impl Client {
             Err(_panic) => Err(wire::Failure::Malformed("a value that is none".to_owned()).into()),
         }
     }
-
-    /// Sends what can be sent again until it is taken, with short pauses.
-    pub(super) async fn insist<T, F: Future<Output = Result<T, Failure>>>(
-        &self,
-        mut attempt: impl FnMut() -> F,
-    ) -> Result<T, Failure> {
-        let mut failures = 0;
-        loop {
-            match attempt().await {
-                Err(failure) if failure.is_retryable() && failures + 1 < TRIES => failures += 1,
-                outcome => return outcome,
-            }
-            let random = uuid::Uuid::new_v4().as_u128() as u32;
-            let longest = Duration::from_millis(200) * (1 << failures);
-            tokio::time::sleep(longest.mul_f64(f64::from(random) / f64::from(u32::MAX))).await;
-        }
-    }
 }
 
 fn unusable(reason: &'static str) -> Failure {
@@ -221,7 +205,7 @@ impl Client {
         let status = response.status().as_u16();
         if status >= 300 {
             let words = self.wire.words(response.into_body(), MOST_REFUSAL_BYTES).await;
-            return Err(Failure::refused(status, &words));
+            return Err(refused(status, &words));
         }
         if is_head || !shape.is_stream {
             return self.whole(response, shape).await;
@@ -236,11 +220,12 @@ impl Client {
         let (status, headers) = head(&response)?;
         let body = self.wire.whole(response.into_body(), MOST_ANSWER_BYTES).await?;
         if let Some(wanted) = shape.root {
-            let root = crate::xml::root(&body)?;
+            let root = xml::root(&body)?;
             if root == "Error" {
-                return Err(Failure::refused(status.as_u16(), &body));
+                return Err(refused(status.as_u16(), &body));
             }
-            if root != wanted {
+            // rclone leaves the last word away.
+            if root != wanted && wanted.strip_suffix("Result") != Some(root.as_str()) {
                 return Err(wire::Failure::Malformed(format!("{root} for {wanted}")).into());
             }
         }

@@ -2,10 +2,9 @@
 
 use super::{
     client::{Client, Shape},
-    error::Failure,
-    objects::{moment, size},
+    objects::size,
 };
-use crate::names;
+use crate::remote::{Failure, insist, moment, names};
 use coffer_domain::{
     driver::{ErrorKind, Listed, Stat},
     path::Key,
@@ -83,7 +82,7 @@ async fn page(
         let request = request.clone();
         async move { s3.list_objects_v2(request).await }
     });
-    let page = client.insist(ask).await?;
+    let page = insist(ask).await?;
     let objects = page.contents.unwrap_or_default();
     match page.is_truncated {
         Some(true) if objects.is_empty() => Err(Failure::wrong(ErrorKind::Other, "a page without names")),

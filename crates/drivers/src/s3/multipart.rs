@@ -2,11 +2,13 @@
 
 use super::{
     client::{Client, Shape},
-    error::Failure,
     integrity::{Integrity, Parcel},
     objects::{body, metadata, size},
 };
-use crate::xml::{Step, walk};
+use crate::remote::{
+    Failure, insist,
+    xml::{Step, walk},
+};
 use coffer_domain::{driver::ErrorKind, id::UploadId};
 use rusoto_s3::{
     AbortMultipartUploadRequest, CompleteMultipartUploadRequest, CreateMultipartUploadRequest,
@@ -82,7 +84,7 @@ impl Client {
             let request = request.clone();
             async move { s3.create_multipart_upload(request).await }
         });
-        let id = self.insist(ask).await?.upload_id.filter(|id| !id.is_empty() && !id.contains('\n'));
+        let id = insist(ask).await?.upload_id.filter(|id| !id.is_empty() && !id.contains('\n'));
         let id = id.ok_or_else(|| Failure::wrong(ErrorKind::Other, "a multipart upload without an id"))?;
         Ok(Multipart { name: name.to_owned(), id })
     }
@@ -106,7 +108,7 @@ impl Client {
             let shape = Shape { headers: vec![parcel.sum.header()], ..Shape::default() };
             self.call(shape, |s3| async move { s3.upload_part(request).await }).await
         };
-        let etag = self.insist(attempt).await?.e_tag;
+        let etag = insist(attempt).await?.e_tag;
         let etag = etag.ok_or_else(|| Failure::wrong(ErrorKind::Other, "a part without an ETag"))?;
         Ok(Part { number, size: parcel.size, etag, crc32c: parcel.sum.crc32c().map(str::to_owned) })
     }
@@ -126,7 +128,7 @@ impl Client {
                 let request = request.clone();
                 async move { s3.list_parts(request).await }
             });
-            let (page, document) = match self.insist(ask).await {
+            let (page, document) = match insist(ask).await {
                 Ok(page) => page,
                 Err(failure) if failure.is_absent() => return Ok(None),
                 Err(failure) => return Err(failure),
@@ -163,7 +165,7 @@ impl Client {
             let request = request.clone();
             async move { s3.complete_multipart_upload(request).await }
         });
-        self.insist(ask).await.map(|_| ())
+        insist(ask).await.map(|_| ())
     }
 
     /// Ends one without an object. One that is over is a success.
@@ -178,7 +180,7 @@ impl Client {
             let request = request.clone();
             async move { s3.abort_multipart_upload(request).await }
         });
-        match self.insist(ask).await {
+        match insist(ask).await {
             Err(failure) if failure.is_absent() => Ok(()),
             outcome => outcome.map(|_| ()),
         }
@@ -195,7 +197,7 @@ impl Client {
             let request = request.clone();
             async move { s3.list_multipart_uploads(request).await }
         });
-        let found = self.insist(ask).await?.uploads.unwrap_or_default().into_iter();
+        let found = insist(ask).await?.uploads.unwrap_or_default().into_iter();
         let ours = found.filter(|found| found.key.as_deref() == Some(name));
         Ok(ours.filter_map(|found| found.upload_id).map(|id| Multipart { name: name.to_owned(), id }).collect())
     }
@@ -269,7 +271,7 @@ mod tests {
             crc32c: crc32c.map(str::to_owned),
         };
         let text = list(&[part(1, Some("4waSgw==")), part(2, None)]);
-        assert_eq!(crate::xml::root(text.as_bytes()).unwrap(), "CompleteMultipartUpload");
+        assert_eq!(crate::remote::xml::root(text.as_bytes()).unwrap(), "CompleteMultipartUpload");
         assert!(text.contains("<ChecksumCRC32C>4waSgw==</ChecksumCRC32C><ETag>&quot;a&amp;b&quot;</ETag>"));
     }
 }

@@ -2,11 +2,10 @@
 
 use super::{
     client::{Client, Shape},
-    error::Failure,
     integrity::{Integrity, Parcel, Sum},
 };
+use crate::remote::{Failure, insist, moment};
 use bytes::Bytes;
-use chrono::{DateTime, SubsecRound as _};
 use coffer_domain::{driver::ErrorKind, id::UploadId, time::Timestamp};
 use futures_util::stream;
 use rusoto_core::ByteStream;
@@ -44,15 +43,6 @@ pub(super) fn metadata(upload: UploadId) -> HashMap<String, String> {
     HashMap::from([(UPLOAD.to_owned(), upload.to_string())])
 }
 
-/// The moment that a header or a listing tells, in whole seconds: a listing may tell more than a look does.
-pub(super) fn moment(text: Option<&str>) -> Result<Timestamp, Failure> {
-    let parsed = text.and_then(|text| {
-        DateTime::parse_from_rfc2822(text).or_else(|_| DateTime::parse_from_rfc3339(text)).ok()
-    });
-    let parsed = parsed.ok_or_else(|| Failure::wrong(ErrorKind::Other, "an object without a date"))?;
-    Ok(parsed.to_utc().trunc_subsecs(0))
-}
-
 /// A size that the backend tells.
 pub(super) fn size(number: Option<i64>) -> Result<u64, Failure> {
     number
@@ -79,7 +69,7 @@ impl Client {
             let request = request.clone();
             async move { s3.head_object(request).await }
         });
-        match self.insist(ask).await {
+        match insist(ask).await {
             Ok(found) => Ok(Some(Head {
                 size: size(found.content_length)?,
                 changed_at: moment(found.last_modified.as_deref())?,
@@ -108,7 +98,7 @@ impl Client {
         parcel: &Parcel,
         upload: Option<UploadId>,
     ) -> Result<(), Failure> {
-        self.insist(|| self.put_once(name, parcel, upload)).await
+        insist(|| self.put_once(name, parcel, upload)).await
     }
 
     async fn put_once(
@@ -129,7 +119,15 @@ impl Client {
         Ok(())
     }
 
-    /// Removes an object. An absent one is a success.
+    /// Removes an object if it is there: asked to remove a folder, some servers remove all that is in it.
+    pub(super) async fn remove_object(self: &Arc<Self>, name: &str) -> Result<(), Failure> {
+        match self.head(name).await? {
+            Some(_) => self.remove(name).await,
+            None => self.expect_bucket().await,
+        }
+    }
+
+    /// Removes an object whose name no folder has. An absent one is a success.
     pub(super) async fn remove(self: &Arc<Self>, name: &str) -> Result<(), Failure> {
         let request = DeleteObjectRequest {
             bucket: self.bucket.clone(),
@@ -140,7 +138,7 @@ impl Client {
             let request = request.clone();
             async move { s3.delete_object(request).await }
         });
-        match self.insist(ask).await {
+        match insist(ask).await {
             Err(failure) if failure.is_absent() => Ok(()),
             outcome => outcome.map(|_| ()),
         }
@@ -159,7 +157,7 @@ impl Client {
             let request = request.clone();
             async move { s3.copy_object(request).await }
         });
-        self.insist(ask).await.map(|_| ())
+        insist(ask).await.map(|_| ())
     }
 
     /// Which sum the endpoint looks at: found out with one that is wrong.
@@ -194,6 +192,6 @@ impl Client {
                 outcome => outcome.map(Ok),
             }
         };
-        self.insist(attempt).await?
+        insist(attempt).await?
     }
 }

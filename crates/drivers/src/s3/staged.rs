@@ -4,19 +4,17 @@
 //!   one, so that one that nobody heard of can be found.
 //! - pieces: bytes that are in no part yet, or an object that was taken back. See [`Piece`].
 
-mod piece;
 mod resume;
 
-pub(super) use piece::{Piece, next_generation};
 pub(super) use resume::resume;
 
 use super::{
     bucket::Bucket,
-    client::Client,
-    error::Failure,
+    client::{Client, Shape},
     multipart::{Layout, Multipart},
-    reader,
+    reader::Content,
 };
+use crate::remote::{Failure, Piece, insist, reading};
 use bytes::{Bytes, BytesMut};
 use coffer_domain::{
     driver::ErrorKind,
@@ -100,11 +98,11 @@ pub(super) async fn find(client: &Arc<Client>, upload: UploadId) -> Result<Stage
             start_after: cursor.clone(),
             ..ListObjectsV2Request::default()
         };
-        let ask = || client.call(super::client::Shape::root("ListBucketResult"), |s3| {
+        let ask = || client.call(Shape::root("ListBucketResult"), |s3| {
             let request = request.clone();
             async move { s3.list_objects_v2(request).await }
         });
-        let page = client.insist(ask).await?;
+        let page = insist(ask).await?;
         for object in page.contents.unwrap_or_default() {
             let Some(name) = object.key else { continue };
             let Some(own) = name.strip_prefix(&folder) else { continue };
@@ -130,7 +128,7 @@ pub(super) async fn find(client: &Arc<Client>, upload: UploadId) -> Result<Stage
 async fn whole(client: &Arc<Client>, name: &str) -> Result<Bytes, Failure> {
     /// A key, an id and two numbers.
     const MOST: u64 = 16 * 1024;
-    let pieces = reader::read(Arc::clone(client), name.to_owned(), 0..MOST).await?;
+    let pieces = reading::read(Content { client: Arc::clone(client), name: name.to_owned() }, 0..MOST).await?;
     let whole = pieces.try_fold(BytesMut::new(), |mut whole, piece| async move {
         whole.extend_from_slice(&piece);
         Ok(whole)

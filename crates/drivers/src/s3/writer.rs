@@ -4,13 +4,14 @@
 //! what is in none as a piece of its own; so each byte is sent once more at most, unless checkpoints are many within one part.
 
 use super::{
-    bucket::{Bucket, Hold},
-    error::Failure,
-    buffer::Buffer,
+    bucket::Bucket,
     multipart::{Layout, Multipart, Part},
-    staged::{self, Piece, Record, next_generation},
+    staged::{self, Record},
 };
-use crate::error::error;
+use crate::{
+    error::error,
+    remote::{Buffer, Failure, Hold, Piece, next_generation},
+};
 use async_trait::async_trait;
 use bytes::Bytes;
 use coffer_domain::{

@@ -22,7 +22,7 @@ pub(crate) enum Failure {
     Silent(&'static str),
     #[error("the connection broke: {0}")]
     Broken(String),
-    #[error("it answers {0} and names {1}; redirects are not followed")]
+    #[error("it answers {0} and names {host}; redirects are not followed", host = host(.1))]
     Redirect(StatusCode, String),
     #[error("the answer has more than {0} bytes")]
     TooLarge(usize),
@@ -78,6 +78,12 @@ impl From<Refused> for Failure {
             Refused::Forbidden { .. } => Self::Forbidden(refused.to_string()),
         }
     }
+}
+
+/// The host of a location: the rest may hold a secret.
+fn host(location: &str) -> String {
+    let uri: Option<http::Uri> = location.parse().ok();
+    uri.and_then(|uri| uri.host().map(str::to_owned)).unwrap_or_else(|| "itself".to_owned())
 }
 
 /// An error with its causes: the outermost alone says "client error".

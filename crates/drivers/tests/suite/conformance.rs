@@ -14,6 +14,7 @@ use coffer_drivers::{
     Opener,
     local::{Config, Local, Staging},
 };
+use coffer_test_servers::Kind;
 use std::{any::Any, sync::Arc};
 use tempfile::TempDir;
 
@@ -46,6 +47,11 @@ async fn opened(prefix: &str) -> Opened {
 
 async fn s3(prefix: &str, is_wrapped: bool) -> Opened {
     let (driver, server) = servers::s3(prefix).await?;
+    Some(Backend { driver: servers::wrapped_if(is_wrapped, driver), _place: Box::new(server) })
+}
+
+async fn http(kind: Kind, prefix: &str, is_wrapped: bool) -> Opened {
+    let (driver, server) = servers::http(kind, prefix).await?;
     Some(Backend { driver: servers::wrapped_if(is_wrapped, driver), _place: Box::new(server) })
 }
 
@@ -134,4 +140,8 @@ conformance! {
     local_wrapped_with_prefix: opened("tenant/");
     s3_rclone: s3("", false);
     s3_rclone_wrapped_with_prefix: s3("tenant/one/", true);
+    webdav_rclone: http(Kind::RcloneWebdav, "", false);
+    webdav_apache: http(Kind::ApacheDav, "", false);
+    webdav_apache_wrapped_with_prefix: http(Kind::ApacheDav, "tenant/one/", true);
+    http_nginx: http(Kind::Nginx, "", false);
 }

@@ -3,10 +3,11 @@
 use coffer_domain::{driver::Driver, egress::Policy};
 use coffer_drivers::{
     WireOptions,
+    http::{self, Auth, Http},
     s3::{self, S3},
     wrap,
 };
-use coffer_test_servers::{ACCESS_KEY, Kind, SECRET_KEY, Server};
+use coffer_test_servers::{ACCESS_KEY, Kind, PASSWORD, SECRET_KEY, Server, USER};
 use std::sync::Arc;
 
 /// What may be connected to in tests.
@@ -30,6 +31,23 @@ pub(crate) async fn s3(prefix: &str) -> Option<(Arc<dyn Driver>, Arc<Server>)> {
     let server = Kind::RcloneS3.shared()?;
     let config = s3::Config { prefix: prefix.to_owned(), ..s3_config(&server.url(), &server.place()) };
     Some((Arc::new(S3::open(config).await.unwrap()), server))
+}
+
+/// A folder of a server.
+pub(crate) fn http_config(kind: Kind, url: &str, place: &str) -> http::Config {
+    let auth = match kind {
+        Kind::Nginx => Auth::None,
+        _ => Auth::Basic { user: USER.to_owned(), password: PASSWORD.to_owned() },
+    };
+    http::Config { wire: loopback(), ..http::Config::new(format!("{url}/{place}"), auth) }
+}
+
+/// A folder of its own on a server of HTTP.
+pub(crate) async fn http(kind: Kind, prefix: &str) -> Option<(Arc<dyn Driver>, Arc<Server>)> {
+    let server = kind.shared()?;
+    let config =
+        http::Config { prefix: prefix.to_owned(), ..http_config(kind, &server.url(), &server.place()) };
+    Some((Arc::new(Http::open(config).await.unwrap()), server))
 }
 
 /// The driver, with all wrappers if it is to be so.

@@ -2,17 +2,15 @@
 
 use super::{
     super::{
-        bucket::{Bucket, Hold},
-        error::Failure,
+        bucket::Bucket,
         multipart::{Layout, Multipart, Part},
         objects::Head,
-        reader,
+        reader::Content,
         writer::Writer,
     },
-    Piece, Staged, clear, find,
-    piece::{cover, next_generation},
-    piece_name,
+    Staged, clear, find, piece_name,
 };
+use crate::remote::{Failure, Hold, Piece, cover, next_generation, reading};
 use coffer_domain::{
     driver::{ErrorKind, WriteOptions},
     id::UploadId,
@@ -69,7 +67,8 @@ pub(in super::super) async fn resume(
     writer.go_on(kept.multipart, kept.parts, kept.end, staged.names.clone());
     for (piece, range) in &pieces {
         let wanted = range.start - piece.range.start..range.end - piece.range.start;
-        let mut bytes = reader::read(Arc::clone(&client), piece_name(&client, upload, piece), wanted).await?;
+        let content = Content { client: Arc::clone(&client), name: piece_name(&client, upload, piece) };
+        let mut bytes = reading::read(content, wanted).await?;
         while let Some(bytes) = bytes.try_next().await? {
             writer.append(bytes).await?;
         }

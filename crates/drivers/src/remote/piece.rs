@@ -8,17 +8,17 @@ use std::{fmt, ops::Range};
 /// higher generation, and began at a byte from which on nothing of those before counts. What an abandoned writer sends may arrive late,
 /// even after the next one has looked: it is known by its generation.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(in super::super) struct Piece {
+pub(crate) struct Piece {
     /// When its writer began, in milliseconds of the clock; later than that of any writer it knew of.
-    pub(in super::super) generation: u64,
+    pub(crate) generation: u64,
     /// The first byte that its writer wrote.
-    pub(in super::super) begin: u64,
+    pub(crate) begin: u64,
     /// The bytes it has.
-    pub(in super::super) range: Range<u64>,
+    pub(crate) range: Range<u64>,
 }
 
 impl Piece {
-    pub(super) fn parse(name: &str) -> Option<Self> {
+    pub(crate) fn parse(name: &str) -> Option<Self> {
         let mut numbers = name.split('-').map(|text| match text.len() {
             16 => u64::from_str_radix(text, 16).ok(),
             _ => None,
@@ -37,7 +37,7 @@ impl fmt::Display for Piece {
 }
 
 /// Pieces, and what counts of each, that one after the other hold all from `start` to `end`; `None` if there is a gap.
-pub(super) fn cover(pieces: &[Piece], start: u64, end: u64) -> Option<Vec<(&Piece, Range<u64>)>> {
+pub(crate) fn cover(pieces: &[Piece], start: u64, end: u64) -> Option<Vec<(&Piece, Range<u64>)>> {
     // Where the bytes of a generation stop to count.
     let limit = |generation| {
         pieces.iter().filter(|piece| piece.generation > generation).map(|piece| piece.begin).min().unwrap_or(u64::MAX)
@@ -55,7 +55,7 @@ pub(super) fn cover(pieces: &[Piece], start: u64, end: u64) -> Option<Vec<(&Piec
 }
 
 /// A generation for a writer that follows these.
-pub(in super::super) fn next_generation(pieces: &[Piece]) -> u64 {
+pub(crate) fn next_generation(pieces: &[Piece]) -> u64 {
     let now = u64::try_from(coffer_domain::time::now().timestamp_millis()).unwrap_or_default();
     pieces.iter().map(|piece| piece.generation.saturating_add(2)).max().unwrap_or_default().max(now)
 }

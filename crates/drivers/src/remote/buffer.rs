@@ -8,18 +8,18 @@ const SMALL: usize = 16 * 1024;
 
 /// Bytes in order.
 #[derive(Debug, Default)]
-pub(super) struct Buffer {
+pub(crate) struct Buffer {
     pieces: VecDeque<Bytes>,
     small: BytesMut,
     len: u64,
 }
 
 impl Buffer {
-    pub(super) fn len(&self) -> u64 {
+    pub(crate) fn len(&self) -> u64 {
         self.len
     }
 
-    pub(super) fn push(&mut self, piece: Bytes) {
+    pub(crate) fn push(&mut self, piece: Bytes) {
         self.len += piece.len() as u64;
         if piece.len() < SMALL {
             self.small.extend_from_slice(&piece);
@@ -39,7 +39,7 @@ impl Buffer {
     }
 
     /// Takes the first `wanted` bytes, of which there are as many.
-    pub(super) fn take(&mut self, wanted: u64) -> Vec<Bytes> {
+    pub(crate) fn take(&mut self, wanted: u64) -> Vec<Bytes> {
         self.seal();
         let (mut taken, mut left) = (Vec::new(), wanted);
         while let Some(mut piece) = self.pieces.pop_front() {
@@ -62,7 +62,7 @@ impl Buffer {
     }
 
     /// What is there from `start` on, without taking it.
-    pub(super) fn from(&mut self, start: u64) -> Vec<Bytes> {
+    pub(crate) fn from(&mut self, start: u64) -> Vec<Bytes> {
         self.seal();
         let (mut found, mut skip) = (Vec::new(), start);
         for piece in &self.pieces {
