@@ -130,8 +130,7 @@ impl Driver for Http {
 
     async fn read(&self, key: &Key, range: Range<u64>, size: PieceSize) -> Result<ByteStream> {
         let content = Content { space: Arc::clone(&self.space), name: self.space.client.name(key) };
-        let pieces =
-            reading::read(content, range).await.map_err(|failure| failure.at("read", Some(key)))?;
+        let pieces = reading::read(content, range).await.map_err(|failure| failure.at("read", Some(key)))?;
         let key = key.clone();
         Ok(resized(pieces, size, move |failure| failure.at("read", Some(&key))))
     }

@@ -129,8 +129,7 @@ impl Driver for S3 {
     async fn read(&self, key: &Key, range: Range<u64>, size: PieceSize) -> Result<ByteStream> {
         let client = Arc::clone(&self.bucket.client);
         let content = Content { name: client.name(key), client };
-        let pieces =
-            reading::read(content, range).await.map_err(|failure| failure.at("read", Some(key)))?;
+        let pieces = reading::read(content, range).await.map_err(|failure| failure.at("read", Some(key)))?;
         let key = key.clone();
         Ok(resized(pieces, size, move |failure| failure.at("read", Some(&key))))
     }

@@ -1,6 +1,6 @@
 //! Apache with mod_dav.
 
-use crate::{PASSWORD, Server, USER, missing};
+use crate::{Server, USER, missing};
 use std::{fs, path::Path, process::Command};
 
 /// Where Debian has its modules.
@@ -18,9 +18,12 @@ pub(crate) fn dav() -> Option<Server> {
     }))
 }
 
-/// One user, in the plain form that Apache takes with a prefix.
+/// The SHA-1 of [`PASSWORD`](crate::PASSWORD), in base64: the simplest form that Apache takes.
+const SUM: &str = "MfDh3HhraZVQHKUqLGFF0YEFEuA=";
+
+/// One user.
 fn users() -> String {
-    format!("{USER}:{{PLAIN}}{PASSWORD}\n")
+    format!("{USER}:{{SHA}}{SUM}\n")
 }
 
 fn config(address: &str, root: &Path, scratch: &Path) -> String {

@@ -16,7 +16,7 @@ pub const ACCESS_KEY: &str = "test-access-key";
 pub const SECRET_KEY: &str = "test-secret-key";
 /// What servers of HTTP take as the user's name.
 pub const USER: &str = "tester";
-/// What servers of HTTP take as the password.
+/// What servers of HTTP take as the password; Apache is told its sum.
 pub const PASSWORD: &str = "a test's password";
 
 /// A kind of server. One of each runs at a time: who asks while one runs shares it, and it ends with the last who has it.

@@ -8,7 +8,8 @@ use std::{env, path::PathBuf};
 /// If it is missing and `COFFER_REQUIRE_BACKENDS=1`.
 pub(crate) fn find(program: &str) -> Option<PathBuf> {
     let target = env::var_os("CARGO_TARGET_DIR").map(PathBuf::from);
-    let target = target.unwrap_or_else(|| PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../../target")));
+    let target =
+        target.unwrap_or_else(|| PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../../target")));
     let path = env::var_os("PATH").unwrap_or_default();
     // Servers are not in the PATH of everybody.
     let usual = ["/usr/sbin", "/usr/local/sbin"].map(PathBuf::from);

@@ -16,8 +16,9 @@ pub(crate) fn put() -> Option<Server> {
 
 fn config(address: &str, root: &Path, scratch: &Path) -> String {
     let (root, scratch) = (root.display(), scratch.display());
-    let other =
-        ["proxy", "fastcgi", "uwsgi", "scgi"].map(|kind| format!("{kind}_temp_path {scratch}/.{kind};")).join(" ");
+    let other = ["proxy", "fastcgi", "uwsgi", "scgi"]
+        .map(|kind| format!("{kind}_temp_path {scratch}/.{kind};"))
+        .join(" ");
     format!(
         "daemon off; master_process off; pid {scratch}/pid; error_log {scratch}/error;\n\
          events {{ worker_connections 256; }}\n\

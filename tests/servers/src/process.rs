@@ -126,7 +126,10 @@ fn free_address() -> SocketAddr {
     listener.local_addr().expect("a listener has an address")
 }
 
-#[expect(clippy::disallowed_methods, reason = "servers do not tell when they listen, and this is no runtime's thread")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "servers do not tell when they listen, and this is no runtime's thread"
+)]
 fn pause() {
     std::thread::sleep(Duration::from_millis(5));
 }

@@ -15,7 +15,9 @@ fn serve(protocol: &str, options: &[&str]) -> Option<Server> {
     let program = missing::find("rclone")?;
     Some(Server::start(|address, root, scratch| {
         let mut command = Command::new(&program);
-        command.args(["serve", protocol, "--log-level", "ERROR", "--no-unicode-normalization", "--addr"]).arg(address.to_string());
+        command
+            .args(["serve", protocol, "--log-level", "ERROR", "--no-unicode-normalization", "--addr"])
+            .arg(address.to_string());
         command.args(options).arg(root);
         // None of the user's settings and caches.
         command.env("RCLONE_CONFIG", "/notfound").env("RCLONE_CACHE_DIR", scratch.join("cache"));

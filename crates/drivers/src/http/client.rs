@@ -20,9 +20,30 @@ use std::fmt;
 
 /// Headers that a server may not be told its secret in: those that HTTP, WebDAV or this driver give a meaning.
 const RESERVED: [&str; 24] = [
-    "host", "content-length", "content-type", "content-encoding", "content-range", "transfer-encoding", "connection",
-    "keep-alive", "te", "trailer", "upgrade", "expect", "range", "if", "if-match", "if-none-match", "if-range",
-    "destination", "depth", "overwrite", "accept-encoding", "user-agent", "date", "lock-token",
+    "host",
+    "content-length",
+    "content-type",
+    "content-encoding",
+    "content-range",
+    "transfer-encoding",
+    "connection",
+    "keep-alive",
+    "te",
+    "trailer",
+    "upgrade",
+    "expect",
+    "range",
+    "if",
+    "if-match",
+    "if-none-match",
+    "if-range",
+    "destination",
+    "depth",
+    "overwrite",
+    "accept-encoding",
+    "user-agent",
+    "date",
+    "lock-token",
 ];
 
 /// The server of a volume.
@@ -93,8 +114,7 @@ impl Client {
             return Err(unusable("a URL has no password and no query"));
         }
         let path = uri.path().trim_end_matches('/').to_owned();
-        let readable_path = unescape(&path, false)
-            .ok_or_else(|| unusable("the URL's path is no text"))?;
+        let readable_path = unescape(&path, false).ok_or_else(|| unusable("the URL's path is no text"))?;
         Ok(Self {
             origin: format!("{scheme}://{authority}"),
             path,
@@ -125,7 +145,9 @@ impl Client {
     pub(super) fn url(&self, name: &str) -> String {
         let Self { origin, path, by_query, .. } = self;
         match by_query {
-            true => format!("{origin}{}?id={}", if path.is_empty() { "/" } else { path }, escape(name, false)),
+            true => {
+                format!("{origin}{}?id={}", if path.is_empty() { "/" } else { path }, escape(name, false))
+            }
             false => format!("{origin}{path}/{}", escape(name, true)),
         }
     }
@@ -133,7 +155,9 @@ impl Client {
     /// The name that a server's own address of something has; `None` if that is not below the volume's place.
     pub(super) fn name_of(&self, href: &str) -> Option<String> {
         let uri: Uri = href.parse().ok()?;
-        let origin = uri.authority().map(|authority| format!("{}://{authority}", uri.scheme_str().unwrap_or_default()));
+        let origin = uri
+            .authority()
+            .map(|authority| format!("{}://{authority}", uri.scheme_str().unwrap_or_default()));
         if origin.is_some_and(|origin| !origin.eq_ignore_ascii_case(&self.origin)) {
             return None;
         }
@@ -207,14 +231,16 @@ fn secret(auth: &Auth) -> Result<Option<(HeaderName, HeaderValue)>, Failure> {
         }
         Auth::Bearer(token) => (AUTHORIZATION, format!("Bearer {token}")),
         Auth::Header { name, value } => {
-            let name = HeaderName::from_bytes(name.as_bytes()).map_err(|_| unusable("the header has no name"))?;
+            let name =
+                HeaderName::from_bytes(name.as_bytes()).map_err(|_| unusable("the header has no name"))?;
             if RESERVED.contains(&name.as_str()) || name.as_str().starts_with("proxy-") {
                 return Err(unusable("the header has a meaning of its own"));
             }
             (name, value.clone())
         }
     };
-    let mut value = HeaderValue::from_str(&value).map_err(|_| unusable("a secret holds what no header can"))?;
+    let mut value =
+        HeaderValue::from_str(&value).map_err(|_| unusable("a secret holds what no header can"))?;
     value.set_sensitive(true);
     Ok(Some((name, value)))
 }
@@ -224,7 +250,9 @@ fn escape(name: &str, keeps_slashes: bool) -> String {
     let mut escaped = String::with_capacity(name.len() + 16);
     for byte in name.bytes() {
         match byte {
-            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => escaped.push(char::from(byte)),
+            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => {
+                escaped.push(char::from(byte))
+            }
             b'/' if keeps_slashes => escaped.push('/'),
             byte => escaped.push_str(&format!("%{byte:02X}")),
         }
@@ -263,10 +291,13 @@ mod tests {
 
     #[test]
     fn settings_that_cannot_be_right_are_refused() {
-        for url in ["", "host", "ftp://host", "file:///x", "http://a:b@host", "http://host/?x", "http://host/%ff"] {
+        for url in
+            ["", "host", "ftp://host", "file:///x", "http://a:b@host", "http://host/?x", "http://host/%ff"]
+        {
             assert!(client(url, Auth::None, false).is_err(), "{url}");
         }
-        let header = |name: &str, value: &str| Auth::Header { name: name.to_owned(), value: value.to_owned() };
+        let header =
+            |name: &str, value: &str| Auth::Header { name: name.to_owned(), value: value.to_owned() };
         for auth in [
             header("Host", "x"),
             header("transfer-encoding", "chunked"),

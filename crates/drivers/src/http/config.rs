@@ -36,7 +36,10 @@ impl Config {
 
 impl fmt::Debug for Config {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Config").field("prefix", &self.prefix).field("auth", &self.auth).finish_non_exhaustive()
+        f.debug_struct("Config")
+            .field("prefix", &self.prefix)
+            .field("auth", &self.auth)
+            .finish_non_exhaustive()
     }
 }
 

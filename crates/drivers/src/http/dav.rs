@@ -12,7 +12,8 @@ use coffer_domain::driver::{ErrorKind, Stat};
 
 /// Most bytes of an answer that tells what is in a folder: some hundred thousand names.
 const MOST_ANSWER_BYTES: usize = 64 * 1024 * 1024;
-const PROPERTIES: &[u8] = b"<?xml version=\"1.0\" encoding=\"utf-8\"?><propfind xmlns=\"DAV:\"><prop><resourcetype/>\
+const PROPERTIES: &[u8] =
+    b"<?xml version=\"1.0\" encoding=\"utf-8\"?><propfind xmlns=\"DAV:\"><prop><resourcetype/>\
     <getcontentlength/><getlastmodified/></prop></propfind>";
 
 /// Something in a folder.
@@ -30,12 +31,28 @@ impl Client {
         let found = match insist(|| self.properties(name, "0")).await {
             Ok(found) => found,
             Err(failure) if failure.is_absent() || self.is_folder(&failure, name) => return Ok(None),
+            // Apache's word for what would be below a file.
+            Err(failure) if failure.status() == Some(400) && self.is_below_a_file(name).await? => {
+                return Ok(None);
+            }
             Err(failure) => return Err(failure),
         };
         match <[Entry; 1]>::try_from(found) {
             Ok([Entry { stat, .. }]) => Ok(stat),
             Err(_) => Err(Failure::wrong(ErrorKind::Other, "more was told than was asked for")),
         }
+    }
+
+    async fn is_below_a_file(&self, name: &str) -> Result<bool, Failure> {
+        for (at, _) in name.match_indices('/') {
+            match insist(|| self.properties(&name[..at], "0")).await {
+                Ok(found) if found.iter().any(|entry| entry.stat.is_some()) => return Ok(true),
+                Ok(_) => {}
+                Err(failure) if failure.is_absent() => return Ok(false),
+                Err(failure) => return Err(failure),
+            }
+        }
+        Ok(false)
     }
 
     /// What is in a folder, in no order; nothing if there is no folder.
@@ -88,8 +105,12 @@ impl Client {
             Step::Text(part) => text.push_str(part),
             Step::Close("href") if found.href.is_none() => found.href = Some(text.trim().to_owned()),
             // What a server does not have it names too, empty.
-            Step::Close("getcontentlength") if !text.trim().is_empty() => found.size = Some(text.trim().to_owned()),
-            Step::Close("getlastmodified") if !text.trim().is_empty() => found.date = Some(text.trim().to_owned()),
+            Step::Close("getcontentlength") if !text.trim().is_empty() => {
+                found.size = Some(text.trim().to_owned())
+            }
+            Step::Close("getlastmodified") if !text.trim().is_empty() => {
+                found.date = Some(text.trim().to_owned())
+            }
             Step::Close("response") => match self.entry(std::mem::take(&mut found)) {
                 Ok(entry) => entries.push(entry),
                 Err(failure) => {
@@ -172,10 +193,11 @@ impl Client {
             let ask = Ask::new("MOVE", from).header("destination", self.url(to)).header("overwrite", "F");
             self.tell(ask)
         };
-        let outcome = self.within(to, || insist(attempt)).await;
-        let Err(failure) = outcome else { return Ok(()) };
+        // Asked to move into a folder that is not there, Apache says that it failed inside.
+        self.make_parents(to).await?;
+        let Err(failure) = insist(attempt).await else { return Ok(()) };
         // The try before may have done it.
-        let is_done = matches!(failure.status(), Some(403 | 404 | 409 | 412))
+        let is_done = matches!(failure.status(), Some(403 | 404 | 409 | 412 | 500))
             && self.dav_stat(from).await?.is_none()
             && self.dav_stat(to).await?.is_some_and(|stat| stat.size == size);
         if is_done { Ok(()) } else { Err(failure) }
@@ -183,7 +205,16 @@ impl Client {
 
     /// Removes a folder with all that is in it. An absent one is a success.
     pub(super) async fn remove_folder(&self, folder: &str) -> Result<(), Failure> {
-        match insist(|| self.tell(Ask::new("DELETE", folder))).await {
+        let attempt = || async {
+            match self.tell(Ask::new("DELETE", folder)).await {
+                // rclone's word for a file that it has not closed yet.
+                Err(failure) if failure.status() == Some(405) => {
+                    Err(Failure::wrong(ErrorKind::Unavailable, "the folder is in use"))
+                }
+                outcome => outcome,
+            }
+        };
+        match insist(attempt).await {
             Err(failure) if failure.is_absent() => Ok(()),
             outcome => outcome,
         }

@@ -61,7 +61,8 @@ impl Wanted<'_> {
     fn may_have_below(&self, folder: &str) -> bool {
         let is_reserved = folder.starts_with(".coffer/");
         let is_on_the_way = folder.starts_with(self.prefix) || self.prefix.starts_with(folder);
-        let is_over = self.after.is_some_and(|after| after.as_str() > folder && !after.as_str().starts_with(folder));
+        let is_over =
+            self.after.is_some_and(|after| after.as_str() > folder && !after.as_str().starts_with(folder));
         is_on_the_way && !is_over && (self.shows_reserved || !is_reserved)
     }
 }

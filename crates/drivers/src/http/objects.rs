@@ -93,20 +93,24 @@ impl Source for Content {
         if let Some(range) = range_header(&range) {
             ask = ask.header("range", range);
         }
-        if let Some(etag) = etag {
+        // A weak one does not say that two contents are the same byte for byte; some servers have it for a second only.
+        if let Some(etag) = etag.filter(|etag| !etag.starts_with("W/")) {
             ask = ask.header("if-match", etag);
         }
         let answer = match client.ask(ask).await {
             Err(failure) if client.is_folder(&failure, &self.name) => {
                 return Err(Failure::wrong(ErrorKind::NotFound, "a folder is there"));
             }
+            // What servers say to who would read a folder.
+            Err(failure) if matches!(failure.status(), Some(400 | 405)) && !self.exists().await? => {
+                return Err(Failure::wrong(ErrorKind::NotFound, "a folder is there"));
+            }
             outcome => outcome?,
         };
         let header = |name| answer.headers().get(name).and_then(|value| value.to_str().ok());
-        // A weak one says that two contents mean the same, not that they are.
-        let etag = header(ETAG).filter(|etag| !etag.starts_with("W/")).map(str::to_owned);
+        let etag = header(ETAG).map(str::to_owned);
         // For a folder servers make a page.
-        if self.space.protocol == Protocol::Dav && header(ETAG).is_none() && !self.exists().await? {
+        if self.space.protocol == Protocol::Dav && etag.is_none() && !self.exists().await? {
             return Err(Failure::wrong(ErrorKind::NotFound, "a folder is there"));
         }
         let end = end_of_answer(&range, length(&answer)?, header(CONTENT_RANGE))?;

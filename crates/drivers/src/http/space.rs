@@ -41,7 +41,8 @@ impl Space {
         };
         let mut space = Self { client, protocol, part_bytes, reads_ranges: false, holds: Holds::default() };
         let name = space.client.below(&format!(".coffer/check/{}", uuid::Uuid::new_v4()));
-        let content = Bytes::from_static(b"what a server keeps of an object it gives back, all of it or a part");
+        let content =
+            Bytes::from_static(b"what a server keeps of an object it gives back, all of it or a part");
         space.put(&name, vec![content.clone()]).await?;
         let space_to_read = Arc::new(space);
         let read = |range| {

@@ -40,7 +40,12 @@ impl fmt::Display for Piece {
 pub(crate) fn cover(pieces: &[Piece], start: u64, end: u64) -> Option<Vec<(&Piece, Range<u64>)>> {
     // Where the bytes of a generation stop to count.
     let limit = |generation| {
-        pieces.iter().filter(|piece| piece.generation > generation).map(|piece| piece.begin).min().unwrap_or(u64::MAX)
+        pieces
+            .iter()
+            .filter(|piece| piece.generation > generation)
+            .map(|piece| piece.begin)
+            .min()
+            .unwrap_or(u64::MAX)
     };
     let counting: Vec<_> =
         pieces.iter().map(|piece| (piece, piece.range.end.min(limit(piece.generation)).min(end))).collect();
@@ -78,15 +83,22 @@ mod tests {
         let whole = piece(1, 2, 3..4);
         assert_eq!(Piece::parse(&whole.to_string()), Some(whole.clone()));
         let name = whole.to_string();
-        for bad in ["multipart", "1-2-3-4", &name[1..], &format!("{name}-{name}"), &piece(1, 2, 4..4).to_string()] {
+        for bad in
+            ["multipart", "1-2-3-4", &name[1..], &format!("{name}-{name}"), &piece(1, 2, 4..4).to_string()]
+        {
             assert_eq!(Piece::parse(bad), None, "{bad}");
         }
     }
 
     #[test]
     fn pieces_cover_what_lies_between_them_without_a_gap() {
-        let pieces =
-            [piece(1, 0, 0..10), piece(1, 0, 10..20), piece(1, 0, 0..15), piece(1, 0, 25..30), piece(1, 0, 18..26)];
+        let pieces = [
+            piece(1, 0, 0..10),
+            piece(1, 0, 10..20),
+            piece(1, 0, 0..15),
+            piece(1, 0, 25..30),
+            piece(1, 0, 18..26),
+        ];
         assert_eq!(ranges(&pieces, 0, 20), Some(vec![(1, 0..15), (1, 15..20)]));
         assert_eq!(ranges(&pieces, 12, 30), Some(vec![(1, 12..20), (1, 20..26), (1, 26..30)]));
         assert_eq!(ranges(&pieces, 5, 5), Some(vec![]));

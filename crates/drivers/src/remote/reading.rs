@@ -113,7 +113,7 @@ impl<S: Source> Reading<S> {
         pause(self.failures).await;
         let range = self.at..self.end;
         let fetched = insist(|| self.source.fetch(range.clone(), self.etag.clone())).await?;
-        if self.etag.is_some() && fetched.etag != self.etag {
+        if self.etag.is_some() && opaque(&fetched.etag) != opaque(&self.etag) {
             return Err(Failure::wrong(ErrorKind::Other, "the object was replaced"));
         }
         if fetched.end < self.end {
@@ -122,6 +122,11 @@ impl<S: Source> Reading<S> {
         self.body = fetched.body;
         Ok(())
     }
+}
+
+/// An ETag, be it strong or weak.
+fn opaque(etag: &Option<String>) -> Option<&str> {
+    etag.as_deref().map(|etag| etag.strip_prefix("W/").unwrap_or(etag))
 }
 
 /// 5 and 10 of "bytes 5-9/100".
@@ -142,7 +147,11 @@ pub(crate) fn range_header(range: &Range<u64>) -> Option<String> {
 }
 
 /// The byte behind the last of an answer of this length to a question for a range.
-pub(crate) fn end_of_answer(asked: &Range<u64>, length: u64, content_range: Option<&str>) -> Result<u64, Failure> {
+pub(crate) fn end_of_answer(
+    asked: &Range<u64>,
+    length: u64,
+    content_range: Option<&str>,
+) -> Result<u64, Failure> {
     match content_range.map(begins_and_ends) {
         Some(Some((start, end))) if start == asked.start && end - start == length => Ok(end),
         Some(_) => Err(Failure::wrong(ErrorKind::Other, "another range than was asked for")),

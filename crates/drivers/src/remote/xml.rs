@@ -60,7 +60,8 @@ pub(crate) fn walk(document: &[u8], mut visit: impl FnMut(Step<'_>)) -> Result<(
                     continue;
                 }
                 let entity: Cow<'_, str> = entity.decode().map_err(malformed)?;
-                let text = resolve_predefined_entity(&entity).ok_or_else(|| malformed("an entity of its own"))?;
+                let text =
+                    resolve_predefined_entity(&entity).ok_or_else(|| malformed("an entity of its own"))?;
                 visit(Step::Text(text));
             }
             Event::DocType(_) => return Err(malformed("a document type")),
@@ -117,7 +118,10 @@ mod tests {
 
     #[test]
     fn a_root_is_told_and_what_is_no_document_is_refused() {
-        assert_eq!(root(b"<?xml version=\"1.0\"?>\n<!-- x --><a:Error xmlns:a=\"u\"><b/></a:Error>").unwrap(), "Error");
+        assert_eq!(
+            root(b"<?xml version=\"1.0\"?>\n<!-- x --><a:Error xmlns:a=\"u\"><b/></a:Error>").unwrap(),
+            "Error"
+        );
         assert_eq!(root(b"<a/>").unwrap(), "a");
         let deep = [b"<a>".repeat(40), b"</a>".repeat(40)].concat();
         let bomb = b"<!DOCTYPE a [<!ENTITY b \"bbbb\"><!ENTITY c \"&b;&b;\">]><a>&c;</a>";

@@ -21,7 +21,12 @@ pub(super) struct Bucket {
 }
 
 impl Bucket {
-    pub(super) fn new(client: Arc<Client>, integrity: Integrity, part_bytes: u64, in_flight_bytes: u64) -> Self {
+    pub(super) fn new(
+        client: Arc<Client>,
+        integrity: Integrity,
+        part_bytes: u64,
+        in_flight_bytes: u64,
+    ) -> Self {
         let units = u32::try_from(in_flight_bytes / UNIT).unwrap_or(u32::MAX).clamp(1, 1 << 20);
         Self {
             client,

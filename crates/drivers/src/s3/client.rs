@@ -82,14 +82,18 @@ struct Seen {
 
 impl Client {
     pub(super) fn new(config: &Config) -> Result<Self, Failure> {
-        let uri: http::Uri =
-            config.endpoint.parse().map_err(|_| unusable("the endpoint is no URL"))?;
+        let uri: http::Uri = config.endpoint.parse().map_err(|_| unusable("the endpoint is no URL"))?;
         let is_http = matches!(uri.scheme_str(), Some("http" | "https"));
         let authority = uri.authority().ok_or_else(|| unusable("the endpoint names no host"))?;
-        if !is_http || authority.as_str().contains('@') || !matches!(uri.path(), "" | "/") || uri.query().is_some() {
+        if !is_http
+            || authority.as_str().contains('@')
+            || !matches!(uri.path(), "" | "/")
+            || uri.query().is_some()
+        {
             return Err(unusable("an endpoint is http:// or https:// with a host and no path"));
         }
-        let is_plain = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_graphic() && b != b'/');
+        let is_plain =
+            |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_graphic() && b != b'/');
         if !is_plain(&config.bucket) || !is_plain(&config.region) {
             return Err(unusable("a bucket and a region need names"));
         }
@@ -182,7 +186,8 @@ impl DispatchSignedRequest for Dispatch {
     fn dispatch(&self, request: SignedRequest, _: Option<Duration>) -> DispatchSignedRequestFuture {
         let (client, shape, seen) = (Arc::clone(&self.client), self.shape.clone(), Arc::clone(&self.seen));
         Box::pin(async move {
-            let note = |change: &dyn Fn(&mut Seen)| change(&mut seen.lock().unwrap_or_else(PoisonError::into_inner));
+            let note =
+                |change: &dyn Fn(&mut Seen)| change(&mut seen.lock().unwrap_or_else(PoisonError::into_inner));
             match client.dispatch(request, &shape).await {
                 Ok((response, body)) => {
                     note(&|seen| seen.body = body.clone());
@@ -199,7 +204,11 @@ impl DispatchSignedRequest for Dispatch {
 }
 
 impl Client {
-    async fn dispatch(&self, request: SignedRequest, shape: &Shape) -> Result<(HttpResponse, Bytes), Failure> {
+    async fn dispatch(
+        &self,
+        request: SignedRequest,
+        shape: &Shape,
+    ) -> Result<(HttpResponse, Bytes), Failure> {
         let is_head = request.method() == "HEAD";
         let response = self.wire.send(self.signed(request, shape)?).await?;
         let status = response.status().as_u16();
@@ -216,7 +225,11 @@ impl Client {
         Ok((HttpResponse { status, headers, body }, Bytes::new()))
     }
 
-    async fn whole(&self, response: Response<Incoming>, shape: &Shape) -> Result<(HttpResponse, Bytes), Failure> {
+    async fn whole(
+        &self,
+        response: Response<Incoming>,
+        shape: &Shape,
+    ) -> Result<(HttpResponse, Bytes), Failure> {
         let (status, headers) = head(&response)?;
         let body = self.wire.whole(response.into_body(), MOST_ANSWER_BYTES).await?;
         if let Some(wanted) = shape.root {

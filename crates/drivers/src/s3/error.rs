@@ -21,17 +21,34 @@ fn kind(status: u16, code: &str) -> ErrorKind {
         "BadDigest" | "XAmzContentChecksumMismatch" | "XAmzContentSHA256Mismatch" | "IncompleteBody" => {
             return ErrorKind::Unavailable;
         }
-        "SlowDown" | "SlowDownRead" | "SlowDownWrite" | "ServiceUnavailable" | "InternalError" | "Busy"
-        | "OperationAborted" | "ConditionalRequestConflict" | "TooManyRequests" => {
+        "SlowDown"
+        | "SlowDownRead"
+        | "SlowDownWrite"
+        | "ServiceUnavailable"
+        | "InternalError"
+        | "Busy"
+        | "OperationAborted"
+        | "ConditionalRequestConflict"
+        | "TooManyRequests" => {
             return ErrorKind::Unavailable;
         }
         "RequestTimeout" => return ErrorKind::Timeout,
         // A quota of the bucket or of the account, or more than one object may have.
-        "QuotaExceeded" | "InsufficientCapacity" | "StorageFull" | "EntityTooLarge"
-        | "XMinioStorageFull" | "XMinioAdminBucketQuotaExceeded" => return ErrorKind::Full,
+        "QuotaExceeded"
+        | "InsufficientCapacity"
+        | "StorageFull"
+        | "EntityTooLarge"
+        | "XMinioStorageFull"
+        | "XMinioAdminBucketQuotaExceeded" => return ErrorKind::Full,
         // Rights, keys, clocks that differ (which is signed), and objects in a cold class.
-        "AccessDenied" | "SignatureDoesNotMatch" | "InvalidAccessKeyId" | "ExpiredToken" | "InvalidToken"
-        | "RequestTimeTooSkewed" | "InvalidObjectState" | "AuthorizationHeaderMalformed" => {
+        "AccessDenied"
+        | "SignatureDoesNotMatch"
+        | "InvalidAccessKeyId"
+        | "ExpiredToken"
+        | "InvalidToken"
+        | "RequestTimeTooSkewed"
+        | "InvalidObjectState"
+        | "AuthorizationHeaderMalformed" => {
             return ErrorKind::Denied;
         }
         "NotImplemented" | "KeyTooLongError" | "MethodNotAllowed" => return ErrorKind::Unsupported,

@@ -78,10 +78,12 @@ async fn page(
         encoding_type: Some("url".to_owned()),
         ..ListObjectsV2Request::default()
     };
-    let ask = || client.call(Shape::root("ListBucketResult"), |s3| {
-        let request = request.clone();
-        async move { s3.list_objects_v2(request).await }
-    });
+    let ask = || {
+        client.call(Shape::root("ListBucketResult"), |s3| {
+            let request = request.clone();
+            async move { s3.list_objects_v2(request).await }
+        })
+    };
     let page = insist(ask).await?;
     let objects = page.contents.unwrap_or_default();
     match page.is_truncated {

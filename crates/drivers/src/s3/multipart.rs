@@ -80,10 +80,12 @@ impl Client {
         if integrity == Integrity::Crc32c {
             shape.headers.push(("x-amz-checksum-algorithm", "CRC32C".to_owned()));
         }
-        let ask = || self.call(shape.clone(), |s3| {
-            let request = request.clone();
-            async move { s3.create_multipart_upload(request).await }
-        });
+        let ask = || {
+            self.call(shape.clone(), |s3| {
+                let request = request.clone();
+                async move { s3.create_multipart_upload(request).await }
+            })
+        };
         let id = insist(ask).await?.upload_id.filter(|id| !id.is_empty() && !id.contains('\n'));
         let id = id.ok_or_else(|| Failure::wrong(ErrorKind::Other, "a multipart upload without an id"))?;
         Ok(Multipart { name: name.to_owned(), id })
@@ -124,10 +126,12 @@ impl Client {
                 part_number_marker: marker,
                 ..ListPartsRequest::default()
             };
-            let ask = || self.call_seen(Shape::root("ListPartsResult"), |s3| {
-                let request = request.clone();
-                async move { s3.list_parts(request).await }
-            });
+            let ask = || {
+                self.call_seen(Shape::root("ListPartsResult"), |s3| {
+                    let request = request.clone();
+                    async move { s3.list_parts(request).await }
+                })
+            };
             let (page, document) = match insist(ask).await {
                 Ok(page) => page,
                 Err(failure) if failure.is_absent() => return Ok(None),
@@ -151,7 +155,11 @@ impl Client {
     }
 
     /// Makes the object of its parts.
-    pub(super) async fn complete(self: &Arc<Self>, multipart: &Multipart, parts: &[Part]) -> Result<(), Failure> {
+    pub(super) async fn complete(
+        self: &Arc<Self>,
+        multipart: &Multipart,
+        parts: &[Part],
+    ) -> Result<(), Failure> {
         let request = CompleteMultipartUploadRequest {
             bucket: self.bucket.clone(),
             key: multipart.name.clone(),
@@ -161,10 +169,12 @@ impl Client {
         // rusoto's types have no place for the sums.
         let mut shape = Shape::root("CompleteMultipartUploadResult");
         shape.body = Some(list(parts).into());
-        let ask = || self.call(shape.clone(), |s3| {
-            let request = request.clone();
-            async move { s3.complete_multipart_upload(request).await }
-        });
+        let ask = || {
+            self.call(shape.clone(), |s3| {
+                let request = request.clone();
+                async move { s3.complete_multipart_upload(request).await }
+            })
+        };
         insist(ask).await.map(|_| ())
     }
 
@@ -176,10 +186,12 @@ impl Client {
             upload_id: multipart.id.clone(),
             ..AbortMultipartUploadRequest::default()
         };
-        let ask = || self.call(Shape::default(), |s3| {
-            let request = request.clone();
-            async move { s3.abort_multipart_upload(request).await }
-        });
+        let ask = || {
+            self.call(Shape::default(), |s3| {
+                let request = request.clone();
+                async move { s3.abort_multipart_upload(request).await }
+            })
+        };
         match insist(ask).await {
             Err(failure) if failure.is_absent() => Ok(()),
             outcome => outcome.map(|_| ()),
@@ -193,13 +205,18 @@ impl Client {
             prefix: Some(name.to_owned()),
             ..ListMultipartUploadsRequest::default()
         };
-        let ask = || self.call(Shape::root("ListMultipartUploadsResult"), |s3| {
-            let request = request.clone();
-            async move { s3.list_multipart_uploads(request).await }
-        });
+        let ask = || {
+            self.call(Shape::root("ListMultipartUploadsResult"), |s3| {
+                let request = request.clone();
+                async move { s3.list_multipart_uploads(request).await }
+            })
+        };
         let found = insist(ask).await?.uploads.unwrap_or_default().into_iter();
         let ours = found.filter(|found| found.key.as_deref() == Some(name));
-        Ok(ours.filter_map(|found| found.upload_id).map(|id| Multipart { name: name.to_owned(), id }).collect())
+        Ok(ours
+            .filter_map(|found| found.upload_id)
+            .map(|id| Multipart { name: name.to_owned(), id })
+            .collect())
     }
 }
 
@@ -254,13 +271,17 @@ mod tests {
             assert!(reach(Layout::new(8 * MIB, Some(declared))) > declared);
         }
         let unknown = Layout::new(8 * MIB, None);
-        assert_eq!((unknown.size(1_000), unknown.size(1_001), unknown.size(2_001)), (8 * MIB, 16 * MIB, 32 * MIB));
+        assert_eq!(
+            (unknown.size(1_000), unknown.size(1_001), unknown.size(2_001)),
+            (8 * MIB, 16 * MIB, 32 * MIB)
+        );
         assert!(reach(unknown) > 5 << 40);
     }
 
     #[test]
     fn sums_are_read_from_a_list_of_parts_and_told_at_its_end() {
-        let document = b"<ListPartsResult><Part><PartNumber>1</PartNumber><ChecksumCRC32C>4waSgw==</ChecksumCRC32C>\
+        let document =
+            b"<ListPartsResult><Part><PartNumber>1</PartNumber><ChecksumCRC32C>4waSgw==</ChecksumCRC32C>\
             </Part><Part><PartNumber>2</PartNumber></Part><Part><ChecksumCRC32C>?</ChecksumCRC32C>\
             <PartNumber>3</PartNumber></Part></ListPartsResult>";
         assert_eq!(sums(document).unwrap(), HashMap::from([(1, "4waSgw==".to_owned())]));

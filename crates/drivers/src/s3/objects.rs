@@ -65,10 +65,12 @@ impl Client {
             key: name.to_owned(),
             ..HeadObjectRequest::default()
         };
-        let ask = || self.call(Shape::default(), |s3| {
-            let request = request.clone();
-            async move { s3.head_object(request).await }
-        });
+        let ask = || {
+            self.call(Shape::default(), |s3| {
+                let request = request.clone();
+                async move { s3.head_object(request).await }
+            })
+        };
         match insist(ask).await {
             Ok(found) => Ok(Some(Head {
                 size: size(found.content_length)?,
@@ -134,10 +136,12 @@ impl Client {
             key: name.to_owned(),
             ..DeleteObjectRequest::default()
         };
-        let ask = || self.call(Shape::default(), |s3| {
-            let request = request.clone();
-            async move { s3.delete_object(request).await }
-        });
+        let ask = || {
+            self.call(Shape::default(), |s3| {
+                let request = request.clone();
+                async move { s3.delete_object(request).await }
+            })
+        };
         match insist(ask).await {
             Err(failure) if failure.is_absent() => Ok(()),
             outcome => outcome.map(|_| ()),
@@ -153,10 +157,12 @@ impl Client {
             copy_source: source,
             ..CopyObjectRequest::default()
         };
-        let ask = || self.call(Shape::root("CopyObjectResult"), |s3| {
-            let request = request.clone();
-            async move { s3.copy_object(request).await }
-        });
+        let ask = || {
+            self.call(Shape::root("CopyObjectResult"), |s3| {
+                let request = request.clone();
+                async move { s3.copy_object(request).await }
+            })
+        };
         insist(ask).await.map(|_| ())
     }
 

@@ -98,10 +98,12 @@ pub(super) async fn find(client: &Arc<Client>, upload: UploadId) -> Result<Stage
             start_after: cursor.clone(),
             ..ListObjectsV2Request::default()
         };
-        let ask = || client.call(Shape::root("ListBucketResult"), |s3| {
-            let request = request.clone();
-            async move { s3.list_objects_v2(request).await }
-        });
+        let ask = || {
+            client.call(Shape::root("ListBucketResult"), |s3| {
+                let request = request.clone();
+                async move { s3.list_objects_v2(request).await }
+            })
+        };
         let page = insist(ask).await?;
         for object in page.contents.unwrap_or_default() {
             let Some(name) = object.key else { continue };
@@ -128,7 +130,8 @@ pub(super) async fn find(client: &Arc<Client>, upload: UploadId) -> Result<Stage
 async fn whole(client: &Arc<Client>, name: &str) -> Result<Bytes, Failure> {
     /// A key, an id and two numbers.
     const MOST: u64 = 16 * 1024;
-    let pieces = reading::read(Content { client: Arc::clone(client), name: name.to_owned() }, 0..MOST).await?;
+    let pieces =
+        reading::read(Content { client: Arc::clone(client), name: name.to_owned() }, 0..MOST).await?;
     let whole = pieces.try_fold(BytesMut::new(), |mut whole, piece| async move {
         whole.extend_from_slice(&piece);
         Ok(whole)

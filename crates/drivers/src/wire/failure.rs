@@ -62,10 +62,7 @@ impl Failure {
     pub(super) fn of_handshake(error: &io::Error) -> Self {
         let certificate =
             error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()).is_some_and(|inner| {
-                matches!(
-                    inner,
-                    rustls::Error::InvalidCertificate(_) | rustls::Error::NoCertificatesPresented
-                )
+                matches!(inner, rustls::Error::InvalidCertificate(_) | rustls::Error::NoCertificatesPresented)
             });
         if certificate { Self::Untrusted(error.to_string()) } else { Self::Tls(error.to_string()) }
     }

@@ -33,9 +33,7 @@ pub(crate) fn of_stream(pieces: impl Stream<Item = io::Result<Bytes>> + Send + '
 }
 
 fn split(mut piece: Bytes) -> impl Iterator<Item = Bytes> {
-    std::iter::from_fn(move || {
-        (!piece.is_empty()).then(|| piece.split_to(piece.len().min(STEP)))
-    })
+    std::iter::from_fn(move || (!piece.is_empty()).then(|| piece.split_to(piece.len().min(STEP))))
 }
 
 /// When something of a request was taken last.

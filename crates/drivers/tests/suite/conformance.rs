@@ -145,3 +145,32 @@ conformance! {
     webdav_apache_wrapped_with_prefix: http(Kind::ApacheDav, "tenant/one/", true);
     http_nginx: http(Kind::Nginx, "", false);
 }
+
+/// What each server lets the driver promise. Printed, so that a new version of a server shows what changed.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_each_server_lets_the_driver_promise() {
+    let rows = [
+        ("rclone serve s3", s3("", false).await, "atomic durable resume range list"),
+        ("rclone serve webdav", http(Kind::RcloneWebdav, "", false).await, "atomic resume range list rename"),
+        ("apache mod_dav", http(Kind::ApacheDav, "", false).await, "atomic resume range list rename"),
+        ("nginx PUT", http(Kind::Nginx, "", false).await, "range"),
+    ];
+    for (server, opened, expected) in rows {
+        let Some(backend) = opened else { continue };
+        let can = backend.driver.capabilities();
+        let promises = [
+            ("atomic", can.atomic_publish),
+            ("durable", can.durable_ack),
+            ("create-only", can.create_only),
+            ("resume", can.resume),
+            ("range", can.range_read),
+            ("list", can.list),
+            ("copy", can.copy),
+            ("rename", can.rename),
+        ];
+        let kept: Vec<_> =
+            promises.into_iter().filter_map(|(name, is_kept)| is_kept.then_some(name)).collect();
+        println!("{server:20} {}", kept.join(" "));
+        assert_eq!(kept.join(" "), expected, "{server}");
+    }
+}

@@ -92,7 +92,8 @@ struct Kept {
 /// The parts that are whole, lie as they must, and end at `size` at the latest.
 async fn kept(bucket: &Arc<Bucket>, staged: &Staged, key: &Key, size: u64) -> Result<Kept, Failure> {
     let none = Kept { multipart: None, parts: Vec::new(), end: 0 };
-    let Some(record) = staged.record.as_ref().filter(|record| record.key == *key && !record.id.is_empty()) else {
+    let Some(record) = staged.record.as_ref().filter(|record| record.key == *key && !record.id.is_empty())
+    else {
         return Ok(none);
     };
     let multipart = Multipart { name: bucket.client.name(key), id: record.id.clone() };

@@ -11,11 +11,15 @@ use crate::{
 use coffer_domain::{
     driver::{Driver, ErrorKind, PieceSize, WriteOptions},
     id::UploadId,
+    path::Key,
 };
 use coffer_drivers::http::{self, Auth};
-use std::sync::{
-    Arc,
-    atomic::{AtomicUsize, Ordering},
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
 };
 
 /// S3 that refuses wrong sums, as it should, and answers everything else so.
@@ -110,19 +114,24 @@ async fn a_busy_server_is_asked_again() {
         }
         _ if asked.is("PUT") => answer(200, "etag: \"x\"\r\n", b""),
         _ if asked.is("HEAD") && counted.load(Ordering::SeqCst) < 3 => answer(404, "", b""),
-        _ => format!("HTTP/1.1 200 X\r\nconnection: close\r\ncontent-length: 100000\r\n{DATE}\r\n").into_bytes(),
+        _ => format!("HTTP/1.1 200 X\r\nconnection: close\r\ncontent-length: 100000\r\n{DATE}\r\n")
+            .into_bytes(),
     })
     .await;
     assert_eq!(driver.store(UploadId::new(), &fresh_key(), vec![content.clone()]).await.unwrap(), 100_000);
     assert_eq!(puts.load(Ordering::SeqCst), 3);
-    let bodies: Vec<_> = server.asked().into_iter().filter(|asked| asked.is("PUT") && asked.body.len() > 60).collect();
+    let bodies: Vec<_> =
+        server.asked().into_iter().filter(|asked| asked.is("PUT") && asked.body.len() > 60).collect();
     assert_eq!(bodies.len(), 3);
     for asked in bodies {
         assert!(asked.body == sent);
         let sum = data_encoding::BASE64.encode(&crc32c::crc32c(&sent).to_be_bytes());
         assert_eq!(asked.header("x-amz-checksum-crc32c"), Some(sum.as_str()));
         assert_eq!(asked.header("x-amz-content-sha256"), Some("UNSIGNED-PAYLOAD"));
-        assert!(asked.header("authorization").unwrap().contains("x-amz-checksum-crc32c"), "what is sent is signed");
+        assert!(
+            asked.header("authorization").unwrap().contains("x-amz-checksum-crc32c"),
+            "what is sent is signed"
+        );
     }
 }
 
@@ -163,7 +172,8 @@ async fn an_end_that_fails_with_status_200_publishes_nothing() {
     }
     assert_kind(writer.finish().await, ErrorKind::Other, "finish");
     let asked = server.asked();
-    let end = asked.iter().find(|asked| asked.line().starts_with("POST") && asked.line().contains("uploadId=u1"));
+    let end =
+        asked.iter().find(|asked| asked.line().starts_with("POST") && asked.line().contains("uploadId=u1"));
     let end = String::from_utf8(end.unwrap().body.clone()).unwrap();
     assert_eq!(end.matches("<ChecksumCRC32C>").count(), 2);
     let is_abort = |asked: &Asked| asked.is("DELETE") && asked.line().contains("uploadId=u1");
@@ -200,4 +210,101 @@ async fn what_goes_on_is_the_same_object_or_nothing() {
     })
     .await;
     assert_eq!(kind(read(&*driver, &fresh_key()).await), Some(ErrorKind::Other));
+}
+
+/// A server whose addresses are queries, that wants a header of its own, and that knows neither ranges nor dates.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_plain_server_with_addresses_that_are_queries_is_enough() {
+    let objects = Mutex::new(HashMap::<String, Vec<u8>>::new());
+    let server = Scripted::start(move |asked| {
+        if asked.header("x-api-key") != Some("secret") {
+            return answer(401, "", b"");
+        }
+        let mut objects = objects.lock().unwrap();
+        let address = asked.line().split(' ').nth(1).unwrap().to_owned();
+        match asked.line().split(' ').next().unwrap() {
+            "PUT" => {
+                objects.insert(address, asked.body.clone());
+                answer(201, "", b"")
+            }
+            "DELETE" => answer(if objects.remove(&address).is_some() { 204 } else { 404 }, "", b""),
+            "HEAD" => match objects.get(&address) {
+                Some(body) => {
+                    format!("HTTP/1.1 200 X\r\nconnection: close\r\ncontent-length: {}\r\n\r\n", body.len())
+                        .into()
+                }
+                None => answer(404, "", b""),
+            },
+            "GET" => objects.get(&address).map_or_else(|| answer(404, "", b""), |body| answer(200, "", body)),
+            _ => answer(405, "", b""),
+        }
+    })
+    .await;
+    let config = http::Config {
+        use_query_params: true,
+        wire: servers::loopback(),
+        ..http::Config::new(
+            format!("{}/api/objects", server.url()),
+            Auth::Header { name: "X-Api-Key".to_owned(), value: "secret".to_owned() },
+        )
+    };
+    let driver = open_http(config).await.unwrap();
+    assert!(
+        !driver.capabilities().range_read && !driver.capabilities().resume && !driver.capabilities().list
+    );
+    let (key, content) = (Key::parse("a b/&c=d").unwrap(), noise(100_000, 3));
+    assert_eq!(driver.store(UploadId::new(), &key, vec![content.clone()]).await.unwrap(), 100_000);
+    assert_eq!(read(&*driver, &key).await.unwrap(), content);
+    let asked = server.asked();
+    assert!(asked.iter().any(|asked| asked.line().starts_with("PUT /api/objects?id=a%20b%2F%26c%3Dd ")));
+    assert_kind(driver.read(&key, 5..10, PieceSize::default()).await, ErrorKind::Unsupported, "a range");
+    driver.delete(&key).await.unwrap();
+    assert_eq!(driver.stat(&key).await.unwrap(), None);
+}
+
+/// A server that is full, and one that keeps less than it was sent.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_of_webdav_that_keeps_less_publishes_nothing() {
+    let stored = Mutex::new(HashMap::<String, Vec<u8>>::new());
+    let server = Scripted::start(move |asked| {
+        let mut stored = stored.lock().unwrap();
+        let address = asked.line().split(' ').nth(1).unwrap().to_owned();
+        match asked.line().split(' ').next().unwrap() {
+            "OPTIONS" => answer(200, "dav: 1\r\n", b""),
+            "PUT" if address.contains("full") => answer(507, "", b""),
+            "PUT" => {
+                let kept = if asked.body.len() > 1000 { asked.body.len() / 2 } else { asked.body.len() };
+                stored.insert(address, asked.body[..kept].to_vec());
+                answer(201, "", b"")
+            }
+            "GET" => {
+                let body = stored.get(&address).map(Vec::as_slice).unwrap_or_default();
+                match asked.header("range") {
+                    Some("bytes=10-19") => answer(206, "etag: \"x\"\r\ncontent-range: bytes 10-19/68\r\n", &body[10..20]),
+                    _ => answer(200, "etag: \"x\"\r\n", body),
+                }
+            }
+            "PROPFIND" => match stored.get(&address) {
+                Some(body) => xml(
+                    207,
+                    &format!(
+                        "<multistatus><response><href>{address}</href><getcontentlength>{}</getcontentlength>\
+                         <getlastmodified>Sun, 22 Nov 2026 19:07:46 GMT</getlastmodified></response></multistatus>",
+                        body.len()
+                    ),
+                ),
+                None => answer(404, "", b""),
+            },
+            "MOVE" => panic!("half an object is given no name"),
+            _ => answer(204, "", b""),
+        }
+    })
+    .await;
+    let config = http::Config { wire: servers::loopback(), ..http::Config::new(server.url(), Auth::None) };
+    let driver = open_http(config).await.unwrap();
+    let stored = driver.store(UploadId::new(), &fresh_key(), vec![noise(5000, 1)]).await;
+    assert_kind(stored, ErrorKind::Unavailable, "less was kept");
+    assert!(!server.asked().iter().any(|asked| asked.is("MOVE")));
+    let put = driver.put(&Key::parse("full").unwrap(), noise(10, 1)).await;
+    assert_kind(put, ErrorKind::Full, "a full server");
 }

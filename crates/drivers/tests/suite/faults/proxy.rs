@@ -11,6 +11,7 @@ use std::{
 use tokio::{
     io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _},
     net::{TcpListener, TcpStream},
+    sync::watch,
 };
 use tokio_util::task::AbortOnDropHandle;
 
@@ -32,6 +33,7 @@ pub(super) struct Proxy {
     address: SocketAddr,
     faults: Arc<Mutex<VecDeque<Fault>>>,
     cuts: Arc<AtomicU64>,
+    plans: watch::Sender<u64>,
     _accepts: AbortOnDropHandle<()>,
 }
 
@@ -41,29 +43,34 @@ impl Proxy {
         let address = listener.local_addr().unwrap();
         let (faults, cuts) = (Arc::new(Mutex::new(VecDeque::new())), Arc::new(AtomicU64::new(0)));
         let (planned, counted) = (Arc::clone(&faults), Arc::clone(&cuts));
+        let (plans, changes) = watch::channel(0);
         let accepts = tokio::spawn(async move {
             let mut connections = tokio::task::JoinSet::new();
             while let Ok((client, _)) = listener.accept().await {
                 let fault = planned.lock().unwrap().pop_front().unwrap_or(Fault::None);
-                let cuts = Arc::clone(&counted);
+                let (cuts, mut changes) = (Arc::clone(&counted), changes.clone());
+                changes.mark_unchanged();
                 connections.spawn(async move {
                     let Ok(server) = TcpStream::connect(server).await else { return };
-                    if connect(client, server, fault).await {
-                        cuts.fetch_add(1, Ordering::Relaxed);
+                    let passing = connect(client, server, fault, &cuts);
+                    tokio::select! {
+                        () = passing => {}
+                        _ = changes.changed() => {}
                     }
                 });
             }
         });
-        Self { address, faults, cuts, _accepts: AbortOnDropHandle::new(accepts) }
+        Self { address, faults, cuts, plans, _accepts: AbortOnDropHandle::new(accepts) }
     }
 
     pub(super) fn url(&self) -> String {
         format!("http://{}", self.address)
     }
 
-    /// What becomes of the next connections, in their order.
+    /// What becomes of the next connections, in their order. Those that are open end.
     pub(super) fn plan(&self, faults: impl IntoIterator<Item = Fault>) {
         *self.faults.lock().unwrap() = faults.into_iter().collect();
+        self.plans.send_modify(|plans| *plans += 1);
     }
 
     /// Connections that met their fault.
@@ -72,8 +79,8 @@ impl Proxy {
     }
 }
 
-/// Whether the connection met its fault.
-async fn connect(client: TcpStream, server: TcpStream, fault: Fault) -> bool {
+/// Passes what is sent until the connection ends or meets its fault.
+async fn connect(client: TcpStream, server: TcpStream, fault: Fault, cuts: &AtomicU64) {
     let ((from_client, to_client), (from_server, to_server)) = (client.into_split(), server.into_split());
     let (up, down) = match fault {
         Fault::None => (u64::MAX, u64::MAX),
@@ -84,11 +91,13 @@ async fn connect(client: TcpStream, server: TcpStream, fault: Fault) -> bool {
         is_cut = pump(from_client, to_server, up) => is_cut,
         is_cut = pump(from_server, to_client, down) => is_cut,
     };
+    if is_cut {
+        cuts.fetch_add(1, Ordering::Relaxed);
+    }
     if is_cut && matches!(fault, Fault::Stall(_)) {
-        // Until the test ends.
+        // Until the test ends, or there is another plan.
         std::future::pending::<()>().await;
     }
-    is_cut
 }
 
 /// Whether as many bytes have passed as may.

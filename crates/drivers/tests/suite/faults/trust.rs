@@ -60,7 +60,11 @@ async fn a_server_that_is_away_is_unavailable() {
 #[tokio::test]
 async fn a_missing_bucket_is_unavailable() {
     let Some(server) = Kind::RcloneS3.shared() else { return };
-    assert_kind(open_s3(servers::s3_config(&server.url(), "no-such-bucket")).await, ErrorKind::Unavailable, "S3");
+    assert_kind(
+        open_s3(servers::s3_config(&server.url(), "no-such-bucket")).await,
+        ErrorKind::Unavailable,
+        "S3",
+    );
 }
 
 /// An authority, and a server with a certificate of its.
