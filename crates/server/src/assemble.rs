@@ -9,7 +9,7 @@ use coffer_domain::budget::Budget;
 use coffer_domain::id::NodeId;
 use coffer_domain::service::{Coffer, Settings};
 use coffer_domain::store::{NodeStart, Store};
-use coffer_drivers::Opener;
+use coffer_drivers::{Opener, WireOptions, wrap};
 use coffer_persistence::secrets::{self, KeyRing};
 use coffer_persistence::{Database, PgStore};
 
@@ -52,7 +52,9 @@ pub(crate) async fn assemble(
         open_uploads: config.limits.open_uploads_per_principal,
         budget: budget.clone(),
     };
-    let coffer = Coffer::new(Arc::clone(&store), Arc::new(Opener::default()), start, cluster, settings);
+    let wire = WireOptions { policy: config.egress.clone(), ..WireOptions::default() };
+    let opener = Opener::new(wrap::Options::default(), wire);
+    let coffer = Coffer::new(Arc::clone(&store), Arc::new(opener), start, cluster, settings);
     coffer
         .ensure_default_volume(&data_dir.volume(&config.default_volume)?)
         .await

@@ -30,10 +30,12 @@ pub(crate) enum Need {
     Diesel,
     /// A C++ compiler, for libFuzzer.
     Cpp,
-    /// A peer to be measured with.
+    /// A server of S3 and WebDAV that the drivers are tested with, and a peer to be measured with.
     Rclone,
-    /// Another one.
+    /// Another peer, and a server of plain HTTP.
     Nginx,
+    /// A server of WebDAV.
+    Apache,
     Curl,
 }
 
@@ -45,14 +47,24 @@ pub(crate) const SCHEMA: [Need; 3] = [Need::RustComponents, Need::Postgres, Need
 pub(crate) const LINT: [Need; 5] =
     [Need::RustComponents, Need::Buf, Need::CargoDeny, Need::Postgres, Need::Diesel];
 /// What the tests need to skip none. Go stands before what is built with it.
-pub(crate) const TESTS: [Need; 7] =
-    [Need::Postgres, Need::Git, Need::Strace, Need::Python, Need::Go, Need::Buf, Need::Grpcurl];
+pub(crate) const TESTS: [Need; 10] = [
+    Need::Postgres,
+    Need::Git,
+    Need::Strace,
+    Need::Python,
+    Need::Go,
+    Need::Buf,
+    Need::Grpcurl,
+    Need::Rclone,
+    Need::Nginx,
+    Need::Apache,
+];
 /// What the fuzz targets need.
 pub(crate) const FUZZ: [Need; 1] = [Need::Cpp];
 /// What transfers are compared with. A benchmark goes on without those it cannot get.
 pub(crate) const PEERS: [Need; 3] = [Need::Curl, Need::Rclone, Need::Nginx];
-/// All of it but the peers.
-pub(crate) const EVERYTHING: [Need; 11] = [
+/// All of it but what only benchmarks need.
+pub(crate) const EVERYTHING: [Need; 14] = [
     Need::RustComponents,
     Need::Postgres,
     Need::Git,
@@ -64,6 +76,9 @@ pub(crate) const EVERYTHING: [Need; 11] = [
     Need::CargoDeny,
     Need::Diesel,
     Need::Cpp,
+    Need::Rclone,
+    Need::Nginx,
+    Need::Apache,
 ];
 
 /// Installs what is missing of `needs`, in their order.
@@ -106,6 +121,7 @@ impl Need {
             Self::Cpp => workspace.has("c++"),
             Self::Rclone => peers::has_rclone(workspace),
             Self::Nginx => peers::has_nginx(workspace),
+            Self::Apache => workspace.has("apache2"),
             Self::Curl => workspace.has("curl"),
         }
     }
@@ -125,6 +141,8 @@ impl Need {
             Self::Cpp => tools::apt(workspace, &["g++"]),
             Self::Rclone => peers::install_rclone(workspace),
             Self::Nginx => peers::install_nginx(workspace),
+            // The package `apache2` would start a server; this one has only the program and its modules.
+            Self::Apache => tools::apt(workspace, &["apache2-bin"]),
             Self::Curl => tools::apt(workspace, &["curl"]),
         }
     }
@@ -155,6 +173,7 @@ impl Need {
             Self::Cpp => "install a C++ compiler (Debian: apt-get install g++)",
             Self::Rclone => "put rclone into PATH",
             Self::Nginx => "put nginx into PATH, with its DAV module",
+            Self::Apache => "install Apache 2.4 with mod_dav (Debian: apt-get install apache2-bin)",
             Self::Curl => "install curl",
         }
     }
