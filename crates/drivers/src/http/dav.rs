@@ -57,7 +57,8 @@ impl Client {
 
     /// Fails if the volume's folder is not there, which looks as if nothing was.
     pub(super) async fn expect_folder(&self) -> Result<(), Failure> {
-        match insist(|| self.properties(&self.below(""), "0")).await {
+        let folder = self.below("");
+        match insist(|| self.properties(&folder, "0")).await {
             Err(failure) if failure.is_absent() => {
                 Err(Failure::wrong(ErrorKind::Unavailable, "the volume's folder is not there"))
             }
