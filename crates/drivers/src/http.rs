@@ -14,7 +14,7 @@ pub use config::{Auth, Config};
 
 use crate::{
     error::error,
-    remote::{Hold, reading, resized},
+    remote::{Failure, Hold, reading, resized},
 };
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -136,8 +136,14 @@ impl Driver for Http {
     }
 
     async fn stat(&self, key: &Key) -> Result<Option<Stat>> {
-        let found = self.space.stat(&self.space.client.name(key)).await;
-        found.map_err(|failure| failure.at("stat", Some(key)))
+        let look = async {
+            let found = self.space.stat(&self.space.client.name(key)).await?;
+            if found.is_none() && self.space.protocol == Protocol::Dav {
+                self.space.client.expect_folder().await?;
+            }
+            Ok(found)
+        };
+        look.await.map_err(|failure: Failure| failure.at("stat", Some(key)))
     }
 
     async fn delete(&self, key: &Key) -> Result<()> {

@@ -204,8 +204,8 @@ impl Client {
     pub(super) async fn tell(&self, ask: Ask<'_>) -> Result<(), Failure> {
         let answer = self.ask(ask).await?;
         if answer.status().as_u16() == 207 {
-            // Something below what was asked for failed.
-            return Err(Failure::wrong(ErrorKind::Other, "it was done in part"));
+            // Something below what was asked for failed: in use, as a rule.
+            return Err(Failure::wrong(ErrorKind::Unavailable, "it was done in part"));
         }
         let _ = self.wire.words(answer.into_body(), 64 * 1024).await;
         Ok(())

@@ -55,11 +55,22 @@ impl Client {
         Ok(false)
     }
 
-    /// What is in a folder, in no order; nothing if there is no folder.
-    pub(super) async fn folder(&self, folder: &str) -> Result<Vec<Entry>, Failure> {
+    /// Fails if the volume's folder is not there, which looks as if nothing was.
+    pub(super) async fn expect_folder(&self) -> Result<(), Failure> {
+        let folder = self.below("");
+        match insist(|| self.properties(&folder, "0")).await {
+            Err(failure) if failure.is_absent() => {
+                Err(Failure::wrong(ErrorKind::Unavailable, "the volume's folder is not there"))
+            }
+            outcome => outcome.map(|_| ()),
+        }
+    }
+
+    /// What is in a folder, in no order; `None` if there is no folder.
+    pub(super) async fn folder(&self, folder: &str) -> Result<Option<Vec<Entry>>, Failure> {
         let found = match insist(|| self.properties(folder, "1")).await {
             Ok(found) => found,
-            Err(failure) if failure.is_absent() => return Ok(Vec::new()),
+            Err(failure) if failure.is_absent() => return Ok(None),
             Err(failure) => return Err(failure),
         };
         let mut entries = Vec::with_capacity(found.len());
@@ -75,7 +86,7 @@ impl Client {
             }
             entries.push(entry);
         }
-        Ok(entries)
+        Ok(Some(entries))
     }
 
     async fn properties(&self, name: &str, depth: &str) -> Result<Vec<Entry>, Failure> {

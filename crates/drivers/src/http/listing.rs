@@ -37,7 +37,11 @@ pub(super) async fn list(
         if !wanted.may_have_below(own) {
             continue;
         }
-        let mut entries = client.folder(&name).await?;
+        let Some(mut entries) = client.folder(&name).await? else {
+            // One that is gone meanwhile, or never was, is empty; but not the one that everything is in.
+            client.expect_folder().await?;
+            continue;
+        };
         entries.sort_by(|a, b| b.name.cmp(&a.name));
         left.extend(entries);
     }

@@ -51,7 +51,7 @@ pub(super) async fn resume(
 /// The pieces that are whole: a server may keep half of one whose sender was cut off.
 async fn find(space: &Space, upload: UploadId) -> Result<Vec<Piece>, Failure> {
     let folder = space.folder(upload);
-    let found = space.client.folder(&folder).await?;
+    let found = space.client.folder(&folder).await?.unwrap_or_default();
     let pieces = found.into_iter().filter_map(|entry| {
         let piece = Piece::parse(entry.name.strip_prefix(&folder)?)?;
         (entry.stat?.size == piece.range.end - piece.range.start).then_some(piece)

@@ -129,3 +129,15 @@ async fn a_certificate_counts_while_it_is_valid_and_of_an_authority_that_is_trus
     let other_name = valid.url.replace("localhost", "127.0.0.1");
     assert!(problem(&other_name, Some(&valid.authority)).await.starts_with("not trusted"));
 }
+
+/// Not an empty volume, in which everything is lost.
+#[tokio::test]
+async fn a_volume_whose_folder_is_gone_is_unavailable() {
+    let Some(server) = Kind::ApacheDav.shared() else { return };
+    let place = server.place();
+    let driver = open_http(servers::http_config(Kind::ApacheDav, &server.url(), &place)).await.unwrap();
+    assert_eq!(driver.list("", None, 10).await.unwrap(), []);
+    std::fs::remove_dir_all(server.directory(&place)).unwrap();
+    assert_kind(driver.list("", None, 10).await, ErrorKind::Unavailable, "a listing");
+    assert_kind(driver.stat(&crate::support::fresh_key()).await, ErrorKind::Unavailable, "a look");
+}
