@@ -14,6 +14,8 @@ mod tools;
 pub(crate) enum Need {
     /// rustfmt and clippy of this toolchain.
     RustComponents,
+    /// OpenSSL's headers: rusoto compiles in a client that stands on it, though nothing here uses that.
+    Openssl,
     /// PostgreSQL's server programs, version 14 or later.
     Postgres,
     Git,
@@ -40,14 +42,15 @@ pub(crate) enum Need {
 }
 
 /// What the demo needs.
-pub(crate) const SERVER: [Need; 1] = [Need::Postgres];
+pub(crate) const SERVER: [Need; 2] = [Need::Openssl, Need::Postgres];
 /// What printing `schema.rs` needs.
 pub(crate) const SCHEMA: [Need; 3] = [Need::RustComponents, Need::Postgres, Need::Diesel];
 /// What `lint` needs.
-pub(crate) const LINT: [Need; 5] =
-    [Need::RustComponents, Need::Buf, Need::CargoDeny, Need::Postgres, Need::Diesel];
+pub(crate) const LINT: [Need; 6] =
+    [Need::RustComponents, Need::Openssl, Need::Buf, Need::CargoDeny, Need::Postgres, Need::Diesel];
 /// What the tests need to skip none. Go stands before what is built with it.
-pub(crate) const TESTS: [Need; 10] = [
+pub(crate) const TESTS: [Need; 11] = [
+    Need::Openssl,
     Need::Postgres,
     Need::Git,
     Need::Strace,
@@ -60,12 +63,13 @@ pub(crate) const TESTS: [Need; 10] = [
     Need::Apache,
 ];
 /// What the fuzz targets need.
-pub(crate) const FUZZ: [Need; 1] = [Need::Cpp];
+pub(crate) const FUZZ: [Need; 2] = [Need::Openssl, Need::Cpp];
 /// What transfers are compared with. A benchmark goes on without those it cannot get.
 pub(crate) const PEERS: [Need; 3] = [Need::Curl, Need::Rclone, Need::Nginx];
 /// All of it but what only benchmarks need.
-pub(crate) const EVERYTHING: [Need; 14] = [
+pub(crate) const EVERYTHING: [Need; 15] = [
     Need::RustComponents,
+    Need::Openssl,
     Need::Postgres,
     Need::Git,
     Need::Strace,
@@ -109,6 +113,7 @@ impl Need {
     fn is_met(self, workspace: &Workspace) -> bool {
         match self {
             Self::RustComponents => tools::has_rust_components(workspace),
+            Self::Openssl => tools::has_openssl(workspace),
             Self::Postgres => postgres::is_installed(workspace),
             Self::Git => workspace.has("git"),
             Self::Strace => workspace.has("strace"),
@@ -129,6 +134,7 @@ impl Need {
     fn install(self, workspace: &Workspace) -> anyhow::Result<()> {
         match self {
             Self::RustComponents => tools::install_rust_components(workspace),
+            Self::Openssl => tools::apt(workspace, &["libssl-dev", "pkg-config"]),
             Self::Postgres => postgres::install(workspace),
             Self::Git => tools::apt(workspace, &["git", "ca-certificates"]),
             Self::Strace => tools::apt(workspace, &["strace"]),
@@ -151,6 +157,7 @@ impl Need {
     fn by_hand(self) -> &'static str {
         match self {
             Self::RustComponents => "rustup component add rustfmt clippy",
+            Self::Openssl => "install OpenSSL's headers and pkg-config (Debian: apt-get install libssl-dev pkg-config)",
             Self::Postgres => {
                 "install PostgreSQL's server, 14 or later (Debian: apt-get install postgresql), \
                  or set COFFER_POSTGRES_BIN to the directory of its programs; it need not run"

@@ -4,6 +4,8 @@
 
 #[path = "suite/audit.rs"]
 mod audit;
+#[path = "suite/backends.rs"]
+mod backends;
 #[path = "suite/bad_transfers.rs"]
 mod bad_transfers;
 #[path = "suite/crash.rs"]
