@@ -1,5 +1,6 @@
 //! A server's process.
 
+use rustix::process::{Pid, Signal, kill_process_group};
 use std::{
     fs,
     net::{SocketAddr, TcpListener, TcpStream},
@@ -106,9 +107,9 @@ impl Drop for Server {
     }
 }
 
-/// An error means that it has ended by itself.
+/// Ends a server with the processes it made. An error means that it has ended by itself.
 fn end(child: &mut Child) {
-    let _ = child.kill();
+    let _ = kill_process_group(Pid::from_child(child), Signal::KILL);
     let _ = child.wait();
 }
 

@@ -251,7 +251,7 @@ fn escape(name: &str, keeps_slashes: bool) -> String {
     for byte in name.bytes() {
         match byte {
             b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => {
-                escaped.push(char::from(byte))
+                escaped.push(char::from(byte));
             }
             b'/' if keeps_slashes => escaped.push('/'),
             byte => escaped.push_str(&format!("%{byte:02X}")),

@@ -117,10 +117,10 @@ impl Client {
             Step::Close("href") if found.href.is_none() => found.href = Some(text.trim().to_owned()),
             // What a server does not have it names too, empty.
             Step::Close("getcontentlength") if !text.trim().is_empty() => {
-                found.size = Some(text.trim().to_owned())
+                found.size = Some(text.trim().to_owned());
             }
             Step::Close("getlastmodified") if !text.trim().is_empty() => {
-                found.date = Some(text.trim().to_owned())
+                found.date = Some(text.trim().to_owned());
             }
             Step::Close("response") => match self.entry(std::mem::take(&mut found)) {
                 Ok(entry) => entries.push(entry),

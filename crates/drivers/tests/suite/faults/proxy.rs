@@ -81,15 +81,16 @@ impl Proxy {
 
 /// Passes what is sent until the connection ends or meets its fault.
 async fn connect(client: TcpStream, server: TcpStream, fault: Fault, cuts: &AtomicU64) {
-    let ((from_client, to_client), (from_server, to_server)) = (client.into_split(), server.into_split());
+    let ((mut from_client, mut to_client), (mut from_server, mut to_server)) =
+        (client.into_split(), server.into_split());
     let (up, down) = match fault {
         Fault::None => (u64::MAX, u64::MAX),
         Fault::CutRequest(bytes) | Fault::Stall(bytes) => (bytes, u64::MAX),
         Fault::CutAnswer(bytes) => (u64::MAX, bytes),
     };
     let is_cut = tokio::select! {
-        is_cut = pump(from_client, to_server, up) => is_cut,
-        is_cut = pump(from_server, to_client, down) => is_cut,
+        is_cut = pump(&mut from_client, &mut to_server, up) => is_cut,
+        is_cut = pump(&mut from_server, &mut to_client, down) => is_cut,
     };
     if is_cut {
         cuts.fetch_add(1, Ordering::Relaxed);
