@@ -105,6 +105,11 @@ fn on_far(path: &str) -> v1::UploadSpec {
     v1::UploadSpec { volume: "far".into(), ..at(path) }
 }
 
+/// An upload that can be gone on with.
+fn resumable(path: &str) -> v1::UploadSpec {
+    v1::UploadSpec { request_id: uuid::Uuid::now_v7().to_string(), ..on_far(path) }
+}
+
 async fn files_live(kind: Kind) {
     let Some(far) = Remote::on(kind).await else { return };
     let check = v1::CheckVolumeRequest { volume: "far".into() };
@@ -122,7 +127,7 @@ async fn files_live(kind: Kind) {
     assert!(far.read(&large.id, last as i64, 0).await.unwrap() == content[last..]);
     assert!(far.read(&large.id, 5, 7).await.unwrap() == content[5..12]);
 
-    let again = v1::UploadSpec { file: by_id(&small.id), path: String::new(), ..on_far("") };
+    let again = v1::UploadSpec { file: by_id(&small.id), ..Default::default() };
     let replaced = far.ann.upload(again, b"good bye").await.unwrap();
     assert_eq!(far.read(&replaced.id, 0, 0).await.unwrap(), b"good bye");
     far.is_settled().await;
@@ -136,7 +141,7 @@ async fn files_live(kind: Kind) {
 async fn an_upload_survives_the_service(kind: Kind) {
     let Some(mut far) = Remote::on(kind).await else { return };
     let content = noise(40 * MIB);
-    let upload = far.ann.start_upload(on_far("resumed")).await.unwrap();
+    let upload = far.ann.start_upload(resumable("resumed")).await.unwrap();
     let writing = far.ann.writing();
     let mut messages = vec![of_upload(&upload.id)];
     messages.extend(pieces(&content, 0..30 * MIB));
@@ -159,7 +164,7 @@ async fn an_upload_survives_the_service(kind: Kind) {
     far.ann = ann;
     assert!(far.read(&file.id, 0, 0).await.unwrap() == content);
     // What nobody goes on with is given up, with what it has left on the server.
-    let left = far.ann.start_upload(on_far("left")).await.unwrap();
+    let left = far.ann.start_upload(resumable("left")).await.unwrap();
     let messages = [vec![of_upload(&left.id)], pieces(&content, 0..20 * MIB)].concat();
     far.ann.write(messages).await.unwrap_err();
     far.ann.cancel_upload(&left.id).await.unwrap();
@@ -177,7 +182,7 @@ async fn connections_to_the_server_are_lost(kind: Kind) {
     // Each connection ends somewhere in the next of so many equal shares.
     let share = CUT_BYTES as u64 / cuts;
     far.proxy.plan((0..cuts).map(|_| Fault::CutRequest { after_bytes: dice.below(2 * share) }));
-    let file = far.ann.upload(on_far("cut"), &content).await.unwrap();
+    let file = far.ann.upload(resumable("cut"), &content).await.unwrap();
     assert_eq!(file.sha256, sha256(&content));
     let traffic = far.proxy.traffic();
     let (met, more) =
