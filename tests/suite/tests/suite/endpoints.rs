@@ -217,7 +217,7 @@ async fn a_volume_needs_an_endpoint_of_its_kind() {
     // Loopback, where nobody may be connected to.
     let (photos, web) = (
         create(&operator, bucket("photos")).await.unwrap().id,
-        create(&operator, http("http://127.0.0.1:9")).await.unwrap().id,
+        create(&operator, http("http://127.0.0.1:8")).await.unwrap().id,
     );
     let key = store(&operator, &photos, s3("x")).await.unwrap().id;
     let on = |backend| v1::Volume { name: "remote".into(), backend: Some(backend), ..Default::default() };
