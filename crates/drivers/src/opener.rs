@@ -69,11 +69,8 @@ impl Open for Opener {
         let OpenBackend { place, prefix, .. } = backend;
         let driver: Arc<dyn Driver> = match place {
             Place::Local(root) => {
-                let config = local::Config {
-                    root: root.clone(),
-                    prefix: prefix.clone(),
-                    ..local::Config::default()
-                };
+                let config =
+                    local::Config { root: root.clone(), prefix: prefix.clone(), ..local::Config::default() };
                 Arc::new(local::Local::open(config).await?)
             }
             Place::S3(place) => Arc::new(s3::S3::open(self.s3(place, prefix)).await?),

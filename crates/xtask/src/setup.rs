@@ -157,7 +157,9 @@ impl Need {
     fn by_hand(self) -> &'static str {
         match self {
             Self::RustComponents => "rustup component add rustfmt clippy",
-            Self::Openssl => "install OpenSSL's headers and pkg-config (Debian: apt-get install libssl-dev pkg-config)",
+            Self::Openssl => {
+                "install OpenSSL's headers and pkg-config (Debian: apt-get install libssl-dev pkg-config)"
+            }
             Self::Postgres => {
                 "install PostgreSQL's server, 14 or later (Debian: apt-get install postgresql), \
                  or set COFFER_POSTGRES_BIN to the directory of its programs; it need not run"

@@ -52,12 +52,7 @@ impl Remote {
     }
 
     async fn read(&self, id: &str, offset: i64, length: i64) -> Result<Vec<u8>, Status> {
-        let request = v1::ReadFileRequest {
-            file: by_id(id),
-            offset,
-            length,
-            ..Default::default()
-        };
+        let request = v1::ReadFileRequest { file: by_id(id), offset, length, ..Default::default() };
         Ok(self.ann.read(request).await?.1)
     }
 
@@ -149,7 +144,8 @@ async fn an_upload_survives_the_service(kind: Kind) {
         assert!(writing.send(message).await);
     }
     let persisted = "SELECT max(persisted_size) FROM storage_uploads";
-    until("some of it is kept", async || far.cofferd.database.number(persisted).await >= 10 * MIB as i64).await;
+    until("some of it is kept", async || far.cofferd.database.number(persisted).await >= 10 * MIB as i64)
+        .await;
     far.cofferd.kill();
     drop(writing);
     far.cofferd.launch().await;
@@ -187,7 +183,10 @@ async fn connections_to_the_server_are_lost(kind: Kind) {
     let traffic = far.proxy.traffic();
     let (met, more) =
         (traffic.cuts - before.cuts, traffic.to_server_bytes - before.to_server_bytes - CUT_BYTES as u64);
-    println!("{kind:?}: {met} of {cuts} cuts met, {more} bytes more than the content, {} per cut", more / met.max(1));
+    println!(
+        "{kind:?}: {met} of {cuts} cuts met, {more} bytes more than the content, {} per cut",
+        more / met.max(1)
+    );
     assert!(met > 0);
     far.proxy.plan([]);
     assert!(far.read(&file.id, 0, 0).await.unwrap() == content);
