@@ -251,8 +251,9 @@ async fn a_volume_needs_an_endpoint_of_its_kind() {
             "{volume:?}"
         );
     }
+    // Its server is nowhere.
     let status = crate::volumes::create(&operator, on_web(&web, "")).await.unwrap_err();
-    assert!(matches!(status.code(), Code::Unimplemented | Code::Unavailable), "{status:?}");
+    assert_eq!(refusal(&status), (Code::Unavailable, "BACKEND_UNAVAILABLE".to_owned()));
     let made = "SELECT count(*) FROM storage_volumes WHERE name = 'remote'";
     assert_eq!(cofferd.database.number(made).await, 0);
 }
