@@ -41,7 +41,7 @@ impl Kind {
     /// One that runs, or `None` where its program is missing.
     ///
     /// # Panics
-    /// If it does not start, or is missing where [`COFFER_REQUIRE_BACKENDS`](missing) says that it must not.
+    /// If it does not start, or is missing where `COFFER_REQUIRE_BACKENDS` says that it must not.
     pub fn shared(self) -> Option<Arc<Server>> {
         let mut running = RUNNING[self as usize].lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(server) = running.upgrade() {
