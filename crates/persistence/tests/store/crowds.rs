@@ -34,13 +34,14 @@ fn crowd(rig: &Rig) -> Vec<Upload> {
     uploads
 }
 
+/// The other two limits leave more than the volume has room for, and are met long before that is full, whoever comes first.
 async fn nearly_full(rig: &Rig) {
     for user in 0..8 {
         let actor = Actor::user(&format!("user{user}")).on(&format!("project{}", user % 4));
         rig.put(&actor, &format!("first{user}.txt"), 1).await;
     }
     rig.run(
-        "UPDATE storage_volumes SET quota_limit = 2500;
+        "UPDATE storage_volumes SET quota_limit = 1700;
          UPDATE user_quotas SET quota_limit = 131 WHERE id = (SELECT min(id::text)::uuid FROM user_quotas);
          UPDATE storage_quotas SET max_files = 20 WHERE entity_type = 'project' AND entity_id = 'project1'",
     )
