@@ -41,9 +41,9 @@ async fn nearly_full(rig: &Rig) {
         rig.put(&actor, &format!("first{user}.txt"), 1).await;
     }
     rig.run(
-        "UPDATE storage_volumes SET quota_limit = 1700;
-         UPDATE user_quotas SET quota_limit = 131 WHERE id = (SELECT min(id::text)::uuid FROM user_quotas);
-         UPDATE storage_quotas SET max_files = 20 WHERE entity_type = 'project' AND entity_id = 'project1'",
+        "UPDATE storage_volumes SET quota_limit = 1500;
+         UPDATE user_quotas SET quota_limit = 41 WHERE id = (SELECT min(id::text)::uuid FROM user_quotas);
+         UPDATE storage_quotas SET max_files = 6 WHERE entity_type = 'project' AND entity_id = 'project1'",
     )
     .await;
 }
