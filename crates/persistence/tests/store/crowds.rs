@@ -1,6 +1,7 @@
 //! Hundreds at once, on one store and on two: the books stay right, whatever breaks.
 
 use std::collections::BTreeSet;
+use std::iter;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
@@ -34,11 +35,12 @@ fn crowd(rig: &Rig) -> Vec<Upload> {
     uploads
 }
 
-/// The other two limits leave more than the volume has room for, and are met long before that is full, whoever comes first.
-async fn nearly_full(rig: &Rig) {
-    for user in 0..8 {
+/// Everybody has a file; each store has its connections by then, so that none is late. The other two limits leave more than the volume
+/// has room for, and are met long before that is full, whoever comes first.
+async fn nearly_full(rig: &Rig, stores: &[&PgStore]) {
+    for (user, store) in (0..8).zip(stores.iter().cycle()) {
         let actor = Actor::user(&format!("user{user}")).on(&format!("project{}", user % 4));
-        rig.put(&actor, &format!("first{user}.txt"), 1).await;
+        rig.upload(&actor, &format!("first{user}.txt"), 1).run(store).await.unwrap();
     }
     rig.run(
         "UPDATE storage_volumes SET quota_limit = 1500;
@@ -50,11 +52,12 @@ async fn nearly_full(rig: &Rig) {
 
 async fn is_exact(stores: usize) {
     let rig = Rig::new().await;
-    nearly_full(&rig).await;
     let others: Vec<PgStore> = (1..stores).map(|_| rig.other_store(Options::default())).collect();
+    let stores: Vec<&PgStore> = iter::once(&rig.store).chain(&others).collect();
+    nearly_full(&rig, &stores).await;
     let uploads = crowd(&rig);
-    let store = |n: usize| if n.is_multiple_of(stores) { &rig.store } else { &others[n % stores - 1] };
-    let outcomes = join_all(uploads.iter().enumerate().map(|(n, upload)| upload.run(store(n)))).await;
+    let running = uploads.iter().zip(stores.iter().cycle()).map(|(upload, store)| upload.run(*store));
+    let outcomes = join_all(running).await;
     let (mut committed, mut paths, mut names, mut quotas) = (0_u64, 0, 0, BTreeSet::new());
     for outcome in outcomes {
         match outcome {
