@@ -35,15 +35,15 @@ fn crowd(rig: &Rig) -> Vec<Upload> {
     uploads
 }
 
-/// Everybody has a file; each store has its connections by then, so that none is late. The other two limits leave more than the volume
-/// has room for, and are met long before that is full, whoever comes first.
+/// Everybody has a file; each store has its connections by then, so that none is late. Whoever comes first, the small limits are met long
+/// before the volume is full, and of the others at least 206 fit beside each other, where it has room for 199.
 async fn nearly_full(rig: &Rig, stores: &[&PgStore]) {
     for (user, store) in (0..8).zip(stores.iter().cycle()) {
         let actor = Actor::user(&format!("user{user}")).on(&format!("project{}", user % 4));
         rig.upload(&actor, &format!("first{user}.txt"), 1).run(store).await.unwrap();
     }
     rig.run(
-        "UPDATE storage_volumes SET quota_limit = 1500;
+        "UPDATE storage_volumes SET quota_limit = 2000;
          UPDATE user_quotas SET quota_limit = 41 WHERE id = (SELECT min(id::text)::uuid FROM user_quotas);
          UPDATE storage_quotas SET max_files = 6 WHERE entity_type = 'project' AND entity_id = 'project1'",
     )
