@@ -56,7 +56,7 @@ async fn is_exact(stores: usize) {
     let stores: Vec<&PgStore> = iter::once(&rig.store).chain(&others).collect();
     nearly_full(&rig, &stores).await;
     let uploads = crowd(&rig);
-    let running = uploads.iter().zip(stores.iter().cycle()).map(|(upload, store)| upload.run(*store));
+    let running = uploads.iter().zip(stores.iter().cycle()).map(|(upload, store)| upload.run(store));
     let outcomes = join_all(running).await;
     let (mut committed, mut paths, mut names, mut quotas) = (0_u64, 0, 0, BTreeSet::new());
     for outcome in outcomes {
