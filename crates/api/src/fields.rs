@@ -261,6 +261,8 @@ pub(crate) fn to_text(id: Option<impl Display>) -> String {
 pub(crate) fn to_provider(provider: coffer_domain::volume::Provider) -> v1::Provider {
     match provider {
         coffer_domain::volume::Provider::Local => v1::Provider::Local,
+        coffer_domain::volume::Provider::S3 => v1::Provider::S3,
+        coffer_domain::volume::Provider::Http => v1::Provider::Http,
     }
 }
 

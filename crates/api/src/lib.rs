@@ -10,6 +10,7 @@ mod operations;
 pub mod page;
 mod quotas;
 pub mod status;
+mod tasks;
 pub mod transfers;
 mod volumes;
 
@@ -25,8 +26,8 @@ use coffer_domain::{
 };
 use coffer_proto::v1::{
     audit_service_server::AuditServiceServer, file_service_server::FileServiceServer,
-    quota_service_server::QuotaServiceServer, transfer_service_server::TransferServiceServer,
-    volume_service_server::VolumeServiceServer,
+    maintenance_service_server::MaintenanceServiceServer, quota_service_server::QuotaServiceServer,
+    transfer_service_server::TransferServiceServer, volume_service_server::VolumeServiceServer,
 };
 use fields::Fields;
 use gate::{Gate, Known};
@@ -58,6 +59,7 @@ pub fn routes(coffer: Coffer, authenticator: Arc<Authenticator>) -> Routes {
         .add_service(limited!(TransferServiceServer, transfers::Transfers(api.clone())))
         .add_service(limited!(VolumeServiceServer, volumes::Volumes(api.clone())))
         .add_service(limited!(QuotaServiceServer, quotas::Quotas(api.clone())))
+        .add_service(limited!(MaintenanceServiceServer, tasks::Tasks(api.clone())))
         .add_service(limited!(AuditServiceServer, operations::Operations(api)))
 }
 

@@ -168,7 +168,8 @@ macro_rules! kinds {
 kinds! {
     Upload, Download, Delete, Undelete, Purge, UpdateMetadata, ViewMetadata, List, CreateVolume, UpdateVolume, DeleteVolume,
     CheckVolume, CreateLocalPath, UpdateLocalPath, DeleteLocalPath, Authenticate, ReadOperations, ReadQuota, Reconcile, ViewVolume,
-    StartUpload, CancelUpload, ExpireUpload, ViewUpload, SetQuota, RecalculateQuotas,
+    StartUpload, CancelUpload, ExpireUpload, ViewUpload, SetQuota, RecalculateQuotas, CreateEndpoint,
+    UpdateEndpoint, DeleteEndpoint, CreateCredential, UpdateCredential, DeleteCredential, RotateKeys, ViewTask, CancelTask,
 }
 
 #[cfg(test)]

@@ -10,8 +10,8 @@ use coffer_domain::{
     page::{Cursor, PageRequest},
 };
 use coffer_proto::v1::{
-    ListFilesRequest, ListLocalPathsRequest, ListOperationsRequest, ListQuotasRequest, ListUploadsRequest,
-    ListVolumesRequest,
+    ListCredentialsRequest, ListEndpointsRequest, ListFilesRequest, ListLocalPathsRequest,
+    ListOperationsRequest, ListQuotasRequest, ListTasksRequest, ListUploadsRequest, ListVolumesRequest,
 };
 use data_encoding::BASE64URL_NOPAD;
 use prost::Message;
@@ -80,10 +80,13 @@ macro_rules! lists {
 }
 
 lists! {
+    ListCredentialsRequest = "ListCredentials";
+    ListEndpointsRequest = "ListEndpoints";
     ListFilesRequest = "ListFiles", skip;
     ListLocalPathsRequest = "ListLocalPaths";
     ListOperationsRequest = "ListOperations";
     ListQuotasRequest = "ListQuotas";
+    ListTasksRequest = "ListTasks";
     ListUploadsRequest = "ListUploads";
     ListVolumesRequest = "ListVolumes";
 }

@@ -90,7 +90,7 @@ fn code(error: &Error) -> Code {
         Error::Stalled { .. } | Error::DeadlineExceeded => Code::DeadlineExceeded,
         Error::ClientLeft => Code::Cancelled,
         Error::Unavailable(_) => Code::Unavailable,
-        Error::Corrupted(_) => Code::DataLoss,
+        Error::Corrupted(_) | Error::SecretUnreadable { .. } => Code::DataLoss,
         Error::Unsupported(_) => Code::Unimplemented,
         Error::Internal { .. } => Code::Internal,
     }
@@ -137,7 +137,8 @@ fn details(error: &Error, facts: HashMap<String, String>) -> ErrorDetails {
         | Error::Conflict(Conflict::InFlight) => {
             details.set_retry_info(Some(RETRY_DELAY));
         }
-        Error::Conflict(Conflict::Etag | Conflict::Fenced | Conflict::TakenOver)
+        Error::Conflict(Conflict::Etag | Conflict::Fenced | Conflict::TakenOver | Conflict::TaskRunning)
+        | Error::SecretUnreadable { .. }
         | Error::ChecksumMismatch { .. }
         | Error::MessageTooLarge { .. }
         | Error::RequestIdReused
@@ -174,6 +175,7 @@ fn facts(error: &Error) -> HashMap<String, String> {
         Error::RangePastEnd { offset, size } => vec![fact("offset", offset), fact("size", size)],
         Error::FileTooLarge { limit } => vec![fact("limit", limit)],
         Error::Stalled { seconds } => vec![fact("seconds", seconds)],
+        Error::SecretUnreadable { key, why: _ } => vec![fact("key_id", &cut(key))],
         Error::LimitReached { of, limit } => vec![fact("of", of), fact("limit", limit)],
         _ => vec![],
     };
@@ -202,8 +204,10 @@ fn state_subject(state: &State) -> &'static str {
     match state {
         State::VolumeInactive | State::VolumeNotEmpty | State::VolumeConflict(_) => "volume",
         State::FileStatus(_) => "file",
-        State::InUse(_) | State::LocalPath(_) => "local path",
+        State::InUse(_) => "resource",
+        State::LocalPath(_) => "local path",
         State::UploadEnded(_) => "upload",
+        State::NoKeys => "service",
     }
 }
 
@@ -212,6 +216,7 @@ fn taken_kind(taken: Taken) -> &'static str {
         Taken::Path | Taken::Place | Taken::FileName => "file",
         Taken::VolumeName => "volume",
         Taken::LocalPath => "local path",
+        Taken::Endpoint => "endpoint",
     }
 }
 

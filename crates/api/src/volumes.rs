@@ -1,18 +1,25 @@
-//! `VolumeService`: volumes and what they stand on.
+//! `VolumeService`: volumes, what they stand on, and what opens that.
 
 mod convert;
+mod endpoints;
 
 use crate::{Api, Received, refuse, request_id};
 use coffer_domain::operation::OperationKind;
 use coffer_proto::v1::{
-    CheckVolumeRequest, CheckVolumeResponse, CreateLocalPathRequest, CreateLocalPathResponse,
-    CreateVolumeRequest, CreateVolumeResponse, DeleteLocalPathRequest, DeleteLocalPathResponse,
-    DeleteVolumeRequest, DeleteVolumeResponse, GetLocalPathRequest, GetLocalPathResponse, GetVolumeRequest,
-    GetVolumeResponse, ListLocalPathsRequest, ListLocalPathsResponse, ListVolumesRequest,
-    ListVolumesResponse, ReconcileVolumeRequest, ReconcileVolumeResponse, UpdateLocalPathRequest,
+    CheckVolumeRequest, CheckVolumeResponse, CreateCredentialRequest, CreateCredentialResponse,
+    CreateEndpointRequest, CreateEndpointResponse, CreateLocalPathRequest, CreateLocalPathResponse,
+    CreateVolumeRequest, CreateVolumeResponse, DeleteCredentialRequest, DeleteCredentialResponse,
+    DeleteEndpointRequest, DeleteEndpointResponse, DeleteLocalPathRequest, DeleteLocalPathResponse,
+    DeleteVolumeRequest, DeleteVolumeResponse, GetCredentialRequest, GetCredentialResponse,
+    GetEndpointRequest, GetEndpointResponse, GetLocalPathRequest, GetLocalPathResponse, GetVolumeRequest,
+    GetVolumeResponse, ListCredentialsRequest, ListCredentialsResponse, ListEndpointsRequest,
+    ListEndpointsResponse, ListLocalPathsRequest, ListLocalPathsResponse, ListVolumesRequest,
+    ListVolumesResponse, ReconcileVolumeRequest, ReconcileVolumeResponse, UpdateCredentialRequest,
+    UpdateCredentialResponse, UpdateEndpointRequest, UpdateEndpointResponse, UpdateLocalPathRequest,
     UpdateLocalPathResponse, UpdateVolumeRequest, UpdateVolumeResponse, volume_service_server::VolumeService,
 };
 use convert::{View, to_local_path, to_volume};
+use endpoints::{to_credential, to_endpoint, without_secrets};
 use std::sync::Arc;
 use tonic::{Request, Response, Status};
 
@@ -179,5 +186,156 @@ impl VolumeService for Volumes {
             self.0.checked(&caller, OperationKind::DeleteLocalPath, fields, id.zip(request)).await?;
         self.0.coffer.delete_local_path(&caller, id, request).await.map_err(refuse)?;
         Ok(Response::new(DeleteLocalPathResponse {}))
+    }
+
+    async fn create_endpoint(
+        &self,
+        request: Request<CreateEndpointRequest>,
+    ) -> Result<Response<CreateEndpointResponse>, Status> {
+        let (principal, Received { caller, mut fields, message }) = self.0.receive_known(request)?;
+        let request = request_id(&mut fields, &principal, "CreateEndpoint", &message.request_id, &message);
+        let CreateEndpointRequest { endpoint, request_id: _ } = message;
+        let endpoint = endpoints::endpoint(endpoint, &mut fields);
+        let ((server, description), request) =
+            self.0.checked(&caller, OperationKind::CreateEndpoint, fields, endpoint.zip(request)).await?;
+        let endpoint =
+            self.0.coffer.create_endpoint(&caller, server, description, request).await.map_err(refuse)?;
+        Ok(Response::new(CreateEndpointResponse { endpoint: Some(to_endpoint(endpoint)) }))
+    }
+
+    async fn get_endpoint(
+        &self,
+        request: Request<GetEndpointRequest>,
+    ) -> Result<Response<GetEndpointResponse>, Status> {
+        let (_, Received { caller, mut fields, message: GetEndpointRequest { id } }) =
+            self.0.receive_known(request)?;
+        let id = fields.id("id", &id);
+        let id = self.0.checked(&caller, OperationKind::ViewVolume, fields, id).await?;
+        let endpoint = self.0.coffer.get_endpoint(&caller, id).await.map_err(refuse)?;
+        Ok(Response::new(GetEndpointResponse { endpoint: Some(to_endpoint(endpoint)) }))
+    }
+
+    async fn list_endpoints(
+        &self,
+        request: Request<ListEndpointsRequest>,
+    ) -> Result<Response<ListEndpointsResponse>, Status> {
+        let (principal, Received { caller, mut fields, message }) = self.0.receive_known(request)?;
+        let (page, binding) = self.0.tokens.request(&message, &principal, &mut fields);
+        let page = self.0.checked(&caller, OperationKind::ViewVolume, fields, page).await?;
+        let found = self.0.coffer.list_endpoints(&caller, &page).await.map_err(refuse)?;
+        Ok(Response::new(ListEndpointsResponse {
+            endpoints: found.items.into_iter().map(to_endpoint).collect(),
+            next_page_token: self.0.tokens.next(found.next.as_ref(), &binding),
+        }))
+    }
+
+    async fn update_endpoint(
+        &self,
+        request: Request<UpdateEndpointRequest>,
+    ) -> Result<Response<UpdateEndpointResponse>, Status> {
+        let (principal, Received { caller, mut fields, message }) = self.0.receive_known(request)?;
+        let request = request_id(&mut fields, &principal, "UpdateEndpoint", &message.request_id, &message);
+        let update = endpoints::endpoint_update(message, &mut fields);
+        let ((id, changes), request) =
+            self.0.checked(&caller, OperationKind::UpdateEndpoint, fields, update.zip(request)).await?;
+        let endpoint = self.0.coffer.update_endpoint(&caller, id, changes, request).await.map_err(refuse)?;
+        Ok(Response::new(UpdateEndpointResponse { endpoint: Some(to_endpoint(endpoint)) }))
+    }
+
+    async fn delete_endpoint(
+        &self,
+        request: Request<DeleteEndpointRequest>,
+    ) -> Result<Response<DeleteEndpointResponse>, Status> {
+        let (principal, Received { caller, mut fields, message }) = self.0.receive_known(request)?;
+        let request = request_id(&mut fields, &principal, "DeleteEndpoint", &message.request_id, &message);
+        let DeleteEndpointRequest { id, request_id: _ } = message;
+        let id = fields.id("id", &id);
+        let (id, request) =
+            self.0.checked(&caller, OperationKind::DeleteEndpoint, fields, id.zip(request)).await?;
+        self.0.coffer.delete_endpoint(&caller, id, request).await.map_err(refuse)?;
+        Ok(Response::new(DeleteEndpointResponse {}))
+    }
+
+    async fn create_credential(
+        &self,
+        request: Request<CreateCredentialRequest>,
+    ) -> Result<Response<CreateCredentialResponse>, Status> {
+        let (principal, Received { caller, mut fields, message }) = self.0.receive_known(request)?;
+        let compared = CreateCredentialRequest {
+            endpoint_id: message.endpoint_id.clone(),
+            login: without_secrets(message.login.as_ref()),
+            description: message.description.clone(),
+            request_id: message.request_id.clone(),
+        };
+        let request = request_id(&mut fields, &principal, "CreateCredential", &message.request_id, &compared);
+        let credential = endpoints::credential(message, &mut fields);
+        let ((endpoint, login, description), request) =
+            self.0.checked(&caller, OperationKind::CreateCredential, fields, credential.zip(request)).await?;
+        let made = self.0.coffer.create_credential(&caller, endpoint, login, description, request);
+        let credential = made.await.map_err(refuse)?;
+        Ok(Response::new(CreateCredentialResponse { credential: Some(to_credential(credential)) }))
+    }
+
+    async fn get_credential(
+        &self,
+        request: Request<GetCredentialRequest>,
+    ) -> Result<Response<GetCredentialResponse>, Status> {
+        let (_, Received { caller, mut fields, message: GetCredentialRequest { id } }) =
+            self.0.receive_known(request)?;
+        let id = fields.id("id", &id);
+        let id = self.0.checked(&caller, OperationKind::ViewVolume, fields, id).await?;
+        let credential = self.0.coffer.get_credential(&caller, id).await.map_err(refuse)?;
+        Ok(Response::new(GetCredentialResponse { credential: Some(to_credential(credential)) }))
+    }
+
+    async fn list_credentials(
+        &self,
+        request: Request<ListCredentialsRequest>,
+    ) -> Result<Response<ListCredentialsResponse>, Status> {
+        let (principal, Received { caller, mut fields, message }) = self.0.receive_known(request)?;
+        let (page, binding) = self.0.tokens.request(&message, &principal, &mut fields);
+        let endpoint = fields.id("endpoint_id", &message.endpoint_id);
+        let (endpoint, page) =
+            self.0.checked(&caller, OperationKind::ViewVolume, fields, endpoint.zip(page)).await?;
+        let found = self.0.coffer.list_credentials(&caller, endpoint, &page).await.map_err(refuse)?;
+        Ok(Response::new(ListCredentialsResponse {
+            credentials: found.items.into_iter().map(to_credential).collect(),
+            next_page_token: self.0.tokens.next(found.next.as_ref(), &binding),
+        }))
+    }
+
+    async fn update_credential(
+        &self,
+        request: Request<UpdateCredentialRequest>,
+    ) -> Result<Response<UpdateCredentialResponse>, Status> {
+        let (principal, Received { caller, mut fields, message }) = self.0.receive_known(request)?;
+        let compared = UpdateCredentialRequest {
+            id: message.id.clone(),
+            login: without_secrets(message.login.as_ref()),
+            description: message.description.clone(),
+            update_mask: message.update_mask.clone(),
+            request_id: message.request_id.clone(),
+        };
+        let request = request_id(&mut fields, &principal, "UpdateCredential", &message.request_id, &compared);
+        let update = endpoints::credential_update(message, &mut fields);
+        let ((id, changes), request) =
+            self.0.checked(&caller, OperationKind::UpdateCredential, fields, update.zip(request)).await?;
+        let credential =
+            self.0.coffer.update_credential(&caller, id, changes, request).await.map_err(refuse)?;
+        Ok(Response::new(UpdateCredentialResponse { credential: Some(to_credential(credential)) }))
+    }
+
+    async fn delete_credential(
+        &self,
+        request: Request<DeleteCredentialRequest>,
+    ) -> Result<Response<DeleteCredentialResponse>, Status> {
+        let (principal, Received { caller, mut fields, message }) = self.0.receive_known(request)?;
+        let request = request_id(&mut fields, &principal, "DeleteCredential", &message.request_id, &message);
+        let DeleteCredentialRequest { id, request_id: _ } = message;
+        let id = fields.id("id", &id);
+        let (id, request) =
+            self.0.checked(&caller, OperationKind::DeleteCredential, fields, id.zip(request)).await?;
+        self.0.coffer.delete_credential(&caller, id, request).await.map_err(refuse)?;
+        Ok(Response::new(DeleteCredentialResponse {}))
     }
 }

@@ -122,6 +122,14 @@ pub enum Error {
     /// Stored bytes are missing or wrong.
     #[error("the stored content of {0} is missing or no longer matches its checksum")]
     Corrupted(FileId),
+    /// A stored secret cannot be opened.
+    #[error("a stored secret, sealed under the key {key:?}, cannot be opened: {why}")]
+    SecretUnreadable {
+        /// Name of the key it says it was sealed under.
+        key: String,
+        /// What is wrong.
+        why: &'static str,
+    },
     /// The volume's backend cannot do this.
     #[error("not supported by the volume's backend: {0}")]
     Unsupported(&'static str),
@@ -198,6 +206,14 @@ pub enum Resource {
     Upload(String),
     /// A user.
     User(String),
+    /// A server that volumes stand on.
+    Endpoint(String),
+    /// What opens an endpoint.
+    Credential(String),
+    /// A key of the key ring.
+    Key(String),
+    /// Long work.
+    Task(String),
 }
 
 impl Resource {
@@ -211,6 +227,10 @@ impl Resource {
             Self::Project(name) => ("project", name.clone()),
             Self::Upload(name) => ("upload", name.clone()),
             Self::User(name) => ("user", name.clone()),
+            Self::Endpoint(name) => ("endpoint", name.clone()),
+            Self::Credential(name) => ("credential", name.clone()),
+            Self::Key(name) => ("key", name.clone()),
+            Self::Task(name) => ("task", name.clone()),
         }
     }
 }
@@ -240,6 +260,9 @@ pub enum Taken {
     /// The directory is approved already.
     #[error("this path is approved already")]
     LocalPath,
+    /// The bucket or URL is an endpoint already.
+    #[error("this bucket or URL is an endpoint already")]
+    Endpoint,
 }
 
 /// What a retry would meet differently.
@@ -257,6 +280,9 @@ pub enum Conflict {
     /// Another stream writes the upload now.
     #[error("another stream writes this upload now")]
     TakenOver,
+    /// Such a task runs already.
+    #[error("a task of this kind runs already")]
+    TaskRunning,
 }
 
 /// Which state forbids it.
@@ -280,6 +306,9 @@ pub enum State {
     /// A directory of the host cannot carry a volume.
     #[error("{0}")]
     LocalPath(&'static str),
+    /// There is no key to seal secrets under.
+    #[error("no secret can be stored, because the service has no keys (secrets.keys_file)")]
+    NoKeys,
     /// The upload has ended: how.
     #[error("the upload is {0}")]
     UploadEnded(&'static str),
@@ -337,7 +366,7 @@ impl Error {
             | Self::RangePastEnd { .. }
             | Self::Unauthenticated(_)
             | Self::PermissionDenied(_)
-            | Self::Conflict(Conflict::InFlight | Conflict::TakenOver)
+            | Self::Conflict(Conflict::InFlight | Conflict::TakenOver | Conflict::TaskRunning)
             | Self::State(_)
             | Self::VolumeFull
             | Self::Overloaded
@@ -347,6 +376,7 @@ impl Error {
             | Self::ClientLeft
             | Self::Unavailable(_)
             | Self::Corrupted(_)
+            | Self::SecretUnreadable { .. }
             | Self::Unsupported(_)
             | Self::Internal { .. } => false,
         }
@@ -370,12 +400,16 @@ impl Error {
             Self::PermissionDenied(_) => "PERMISSION_DENIED",
             Self::AlreadyExists(Taken::Path) => "PATH_TAKEN",
             Self::AlreadyExists(Taken::Place) => "PATH_OCCUPIED",
-            Self::AlreadyExists(Taken::FileName | Taken::VolumeName | Taken::LocalPath) => "NAME_TAKEN",
+            Self::AlreadyExists(Taken::FileName | Taken::VolumeName | Taken::LocalPath | Taken::Endpoint) => {
+                "NAME_TAKEN"
+            }
             Self::Conflict(Conflict::Etag) => "ETAG_MISMATCH",
             Self::Conflict(Conflict::InFlight) => "REQUEST_IN_FLIGHT",
             Self::Conflict(Conflict::Fenced) => "UPLOAD_FENCED",
             Self::Conflict(Conflict::TakenOver) => "UPLOAD_TAKEN_OVER",
+            Self::Conflict(Conflict::TaskRunning) => "TASK_RUNNING",
             Self::State(State::UploadEnded(_)) => "UPLOAD_ENDED",
+            Self::State(State::NoKeys) => "KEYS_MISSING",
             Self::State(State::VolumeInactive) => "VOLUME_INACTIVE",
             Self::State(State::VolumeNotEmpty) => "VOLUME_NOT_EMPTY",
             Self::State(State::VolumeConflict(_) | State::LocalPath(_)) => "VOLUME_CONFLICT",
@@ -395,6 +429,7 @@ impl Error {
             Self::Unavailable(Unavailable::ShuttingDown) => "SHUTTING_DOWN",
             Self::Unavailable(Unavailable::IssuerKeys) => "ISSUER_KEYS_UNAVAILABLE",
             Self::Corrupted(_) => "CONTENT_CORRUPTED",
+            Self::SecretUnreadable { .. } => "SECRET_UNREADABLE",
             Self::Unsupported(_) => "UNSUPPORTED",
             Self::Internal { .. } => "INTERNAL",
         }

@@ -83,6 +83,12 @@ ids! {
     ClusterId,
     /// An event for other systems.
     EventId,
+    /// A server that volumes stand on.
+    EndpointId,
+    /// What opens an endpoint.
+    CredentialId,
+    /// Long work.
+    TaskId,
 }
 
 impl UserId {

@@ -71,6 +71,24 @@ texts! {
         SetQuota = "set_quota",
         /// Quotas counted again.
         RecalculateQuotas = "recalculate_quotas",
+        /// Endpoint made.
+        CreateEndpoint = "create_endpoint",
+        /// Endpoint changed.
+        UpdateEndpoint = "update_endpoint",
+        /// Endpoint removed, with its credentials.
+        DeleteEndpoint = "delete_endpoint",
+        /// Credential stored.
+        CreateCredential = "create_credential",
+        /// Credential changed.
+        UpdateCredential = "update_credential",
+        /// Credential removed.
+        DeleteCredential = "delete_credential",
+        /// Sealing all secrets anew begun, or ended.
+        RotateKeys = "rotate_keys",
+        /// Tasks seen.
+        ViewTask = "view_task",
+        /// Task asked to end.
+        CancelTask = "cancel_task",
     }
 }
 

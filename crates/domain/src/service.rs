@@ -6,11 +6,13 @@
 mod audit;
 mod delegation;
 mod drivers;
+mod endpoints;
 mod files;
 mod links;
 mod quotas;
 mod reads;
 mod reconcile;
+mod tasks;
 mod uploads;
 mod volumes;
 
@@ -319,6 +321,13 @@ impl Trail {
 
     fn update(&self, change: impl FnOnce(&mut Operation)) {
         change(&mut self.operation.lock().unwrap_or_else(std::sync::PoisonError::into_inner));
+    }
+
+    /// One more fact about the operation.
+    fn note(&self, name: &str, value: impl std::fmt::Display) {
+        self.update(|operation| {
+            operation.metadata.insert(name.to_owned(), value.to_string().into());
+        });
     }
 
     /// The operation concerns this file, which the caller may know of.

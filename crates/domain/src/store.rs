@@ -19,13 +19,19 @@ pub use lookup::{Lookup, Scope};
 use crate::{
     Result,
     caller::User,
+    endpoint::{Credential, CredentialChanges, Endpoint, EndpointChanges, Login},
     file::{Changes, Content, File, Filter},
-    id::{ClusterId, FileId, LocalPathId, NodeId, ObjectId, OperationId, UploadId, UserId, VolumeId},
+    id::{
+        ClusterId, CredentialId, EndpointId, FileId, LocalPathId, NodeId, ObjectId, OperationId, TaskId,
+        UploadId, UserId, VolumeId,
+    },
     operation::{self, Operation},
     page::{Page, PageRequest},
     path::{Key, StoragePath},
     quota::{self, Drift, Limits, Quota, QuotaKey},
     request::{Answered, Request},
+    secret::KeyId,
+    task::{self, NewTask, Task},
     time::Timestamp,
     upload::{self, Checkpoint, Held, Upload},
     volume::{LocalPath, Settings, Volume, VolumeRef},
@@ -127,6 +133,123 @@ pub trait Store: Send + Sync + 'static {
         operation: &Operation,
         request: Option<&Request>,
     ) -> Result<()>;
+
+    // Endpoints, and what opens them. Secrets are sealed here and nowhere else: `State` if there are no keys, `SecretUnreadable` if what is stored
+    // cannot be opened.
+
+    /// Adds an endpoint. `AlreadyExists` by its place.
+    async fn create_endpoint(
+        &self,
+        endpoint: &Endpoint,
+        operation: &Operation,
+        request: Option<&Request>,
+    ) -> Result<Endpoint>;
+
+    /// An endpoint.
+    async fn endpoint(&self, id: EndpointId) -> Result<Option<Endpoint>>;
+
+    /// Endpoints of all kinds, oldest first; the cursor is the id alone.
+    async fn endpoints(&self, page: &PageRequest) -> Result<Page<Endpoint>>;
+
+    /// Changes an endpoint. `NotFound` if absent, `Invalid` if its kind would change, `State` if a volume stands on it and it would be elsewhere,
+    /// `AlreadyExists` if another is there.
+    async fn update_endpoint(
+        &self,
+        id: EndpointId,
+        changes: &EndpointChanges,
+        operation: &Operation,
+        request: Option<&Request>,
+    ) -> Result<Endpoint>;
+
+    /// Removes an endpoint with its credentials. `State` while a volume stands on it.
+    async fn delete_endpoint(
+        &self,
+        id: EndpointId,
+        operation: &Operation,
+        request: Option<&Request>,
+    ) -> Result<()>;
+
+    /// Adds a credential. `NotFound` if its endpoint is absent, `Invalid` if it cannot open such a one.
+    async fn create_credential(
+        &self,
+        credential: &Credential,
+        login: &Login,
+        operation: &Operation,
+        request: Option<&Request>,
+    ) -> Result<Credential>;
+
+    /// A credential.
+    async fn credential(&self, id: CredentialId) -> Result<Option<Credential>>;
+
+    /// Credentials of an endpoint, oldest first; the cursor is the id alone. `NotFound` if the endpoint is absent.
+    async fn credentials(&self, endpoint: EndpointId, page: &PageRequest) -> Result<Page<Credential>>;
+
+    /// Changes a credential. `NotFound` if absent, `Invalid` if it could not open its endpoint any more.
+    async fn update_credential(
+        &self,
+        id: CredentialId,
+        changes: &CredentialChanges,
+        operation: &Operation,
+        request: Option<&Request>,
+    ) -> Result<Credential>;
+
+    /// Removes a credential. `State` while a volume names it, or stands on its endpoint and would have none left.
+    async fn delete_credential(
+        &self,
+        id: CredentialId,
+        operation: &Operation,
+        request: Option<&Request>,
+    ) -> Result<()>;
+
+    /// What opens an endpoint: the credential that is named, which must be its own, else its newest one. `None` if it has none.
+    async fn login(&self, endpoint: EndpointId, credential: Option<CredentialId>) -> Result<Option<Login>>;
+
+    // Tasks.
+
+    /// The key that secrets are sealed under from now on. With a name, `NotFound` if there is no such key, `Invalid` if it is not the one.
+    async fn current_key(&self, named: Option<&KeyId>) -> Result<KeyId>;
+
+    /// Adds a task that a start of a node works on. `Conflict(TaskRunning)` where only one of its kind may run.
+    async fn create_task(
+        &self,
+        task: &NewTask,
+        start: NodeStart,
+        operation: &Operation,
+        request: Option<&Request>,
+    ) -> Result<Task>;
+
+    /// A task.
+    async fn task(&self, id: TaskId) -> Result<Option<Task>>;
+
+    /// Tasks, newest first; the cursor is the id alone.
+    async fn tasks(&self, filter: &task::Filter, page: &PageRequest) -> Result<Page<Task>>;
+
+    /// Asks a task to end before its end. One that has ended is answered as it is.
+    async fn cancel_task(&self, id: TaskId, operation: &Operation, request: Option<&Request>)
+    -> Result<Task>;
+
+    /// Takes, for a start of a node, running tasks that nobody works on any more.
+    async fn take_tasks(&self, start: NodeStart) -> Result<Vec<Task>>;
+
+    /// Seals up to `limit` secrets anew, as the task says, and records how far it is. When nothing is left, or the task was asked to end, it ends and
+    /// `operation` is recorded. Answers the task as it is then. `Conflict(Fenced)` if the start does not hold it.
+    async fn rotate_secrets(
+        &self,
+        task: TaskId,
+        start: NodeStart,
+        limit: usize,
+        operation: &Operation,
+    ) -> Result<Task>;
+
+    /// Ends a task that cannot go on, with the reason. `Conflict(Fenced)` if the start does not hold it.
+    async fn fail_task(
+        &self,
+        task: TaskId,
+        start: NodeStart,
+        reason: &str,
+        message: &str,
+        operation: &Operation,
+    ) -> Result<Task>;
 
     // Files.
 

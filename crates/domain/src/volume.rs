@@ -1,9 +1,11 @@
 //! Volumes and what they stand on.
 
 use crate::{
+    endpoint::{BaseUrl, Login},
     error::{FieldViolation, Resource},
-    id::{ClusterId, LocalPathId, VolumeId},
+    id::{ClusterId, CredentialId, EndpointId, LocalPathId, VolumeId},
     path::{PathRules, check_segment},
+    secret::Secret,
     time::Timestamp,
 };
 use serde::{Deserialize, Serialize};
@@ -88,6 +90,25 @@ pub enum Backend {
         /// Which.
         local_path_id: LocalPathId,
     },
+    /// A bucket on S3 or what speaks like it.
+    S3 {
+        /// Which endpoint.
+        bucket_id: EndpointId,
+        /// What opens it; `None`: its newest credential.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        credential_id: Option<CredentialId>,
+    },
+    /// An HTTP or WebDAV server.
+    Http {
+        /// Which.
+        endpoint_id: EndpointId,
+        /// What opens it; `None`: its newest credential, or nothing if it has none.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        credential_id: Option<CredentialId>,
+        /// Whether an object is `{url}?id={key}` and not `{url}/{key}`.
+        #[serde(default)]
+        use_query_params: bool,
+    },
 }
 
 impl Backend {
@@ -95,6 +116,8 @@ impl Backend {
     pub fn provider(&self) -> Provider {
         match self {
             Self::Local { .. } => Provider::Local,
+            Self::S3 { .. } => Provider::S3,
+            Self::Http { .. } => Provider::Http,
         }
     }
 
@@ -102,6 +125,18 @@ impl Backend {
     pub fn driver(&self) -> &'static str {
         match self {
             Self::Local { .. } => "local",
+            Self::S3 { .. } => "s3",
+            Self::Http { .. } => "http",
+        }
+    }
+
+    /// The endpoint it stands on, with the credential that is named.
+    pub fn endpoint(&self) -> Option<(EndpointId, Option<CredentialId>)> {
+        match self {
+            Self::Local { .. } => None,
+            Self::S3 { bucket_id: id, credential_id } | Self::Http { endpoint_id: id, credential_id, .. } => {
+                Some((*id, *credential_id))
+            }
         }
     }
 }
@@ -112,6 +147,10 @@ impl Backend {
 pub enum Provider {
     /// A disk of the host.
     Local,
+    /// A bucket on S3 or what speaks like it.
+    S3,
+    /// An HTTP or WebDAV server.
+    Http,
 }
 
 impl Provider {
@@ -119,6 +158,8 @@ impl Provider {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Local => "local",
+            Self::S3 => "s3",
+            Self::Http => "http",
         }
     }
 }
@@ -129,6 +170,8 @@ impl FromStr for Provider {
     fn from_str(text: &str) -> Result<Self, UnknownValue> {
         match text {
             "local" => Ok(Self::Local),
+            "s3" => Ok(Self::S3),
+            "http" => Ok(Self::Http),
             _ => Err(UnknownValue),
         }
     }
@@ -406,6 +449,38 @@ pub struct OpenBackend {
 pub enum Place {
     /// An absolute directory.
     Local(PathBuf),
+    /// A bucket.
+    S3(S3Place),
+    /// A server.
+    Http(HttpPlace),
+}
+
+/// A bucket, and what opens it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct S3Place {
+    /// The API, without a path.
+    pub url: BaseUrl,
+    /// The bucket's name.
+    pub bucket: String,
+    /// The region requests are signed for.
+    pub region: String,
+    /// Whether the bucket stands in the path of requests, and not before the host.
+    pub use_path_style: bool,
+    /// Access key id.
+    pub access_key: String,
+    /// Secret access key.
+    pub secret_key: Secret,
+}
+
+/// An HTTP or WebDAV server, and what opens it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HttpPlace {
+    /// What keys are put behind.
+    pub url: BaseUrl,
+    /// Whether an object is `{url}?id={key}` and not `{url}/{key}`.
+    pub use_query_params: bool,
+    /// What opens it, never [`Login::S3`]; `None`: it is open.
+    pub login: Option<Login>,
 }
 
 fn is_name(text: &str) -> bool {

@@ -1,8 +1,13 @@
 #![doc = include_str!("../README.md")]
 
 mod error;
+pub mod http;
 pub mod local;
 mod opener;
+mod remote;
+pub mod s3;
+mod wire;
 pub mod wrap;
 
 pub use opener::Opener;
+pub use wire::{Options as WireOptions, Patience};

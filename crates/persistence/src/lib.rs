@@ -3,8 +3,11 @@
 pub mod cached;
 pub mod database;
 pub mod migrate;
+pub mod secrets;
 mod store;
 
+mod credentials;
+mod endpoints;
 mod error;
 mod events;
 mod files;
@@ -20,6 +23,7 @@ mod reconcile;
 mod requests;
 mod schema;
 mod sessions;
+mod tasks;
 mod tidy;
 mod transaction;
 mod uploads;

@@ -75,6 +75,8 @@ diesel::table! {
         credentials -> Jsonb,
         /// When the row was made; the newest is used where a volume names none
         created_at -> Timestamptz,
+        /// What they are for; at most 1,024 bytes
+        description -> Text,
     }
 }
 
@@ -178,6 +180,10 @@ diesel::table! {
         use_ssl -> Bool,
         /// When the row was made
         created_at -> Timestamptz,
+        /// Whether the bucket stands in the path of requests, and not before the host
+        use_path_style -> Bool,
+        /// Name for people; at most 1,024 bytes
+        description -> Text,
     }
 }
 
@@ -190,7 +196,7 @@ diesel::table! {
         bucket_id -> Uuid,
         /// Access key id; not secret
         access_key -> Text,
-        /// Secret access key, sealed
+        /// Secret access key, sealed: v{format}.{key id}.{base64url}
         secret_key -> Text,
         /// What they are for; at most 1,024 bytes
         description -> Text,
@@ -650,6 +656,44 @@ diesel::table! {
 }
 
 diesel::table! {
+    /// Long work, which goes on elsewhere when its node dies
+    tasks (id) {
+        /// UUIDv7
+        id -> Uuid,
+        /// What kind of work: rotate_keys seals all secrets under one key
+        kind -> Text,
+        /// What is to be done; a JSON object with kind
+        work -> Jsonb,
+        /// RUNNING, SUCCEEDED, FAILED or CANCELLED
+        state -> Text,
+        /// How far it is; a JSON object of the kind's own
+        position -> Jsonb,
+        /// Items that are done
+        items_done -> Int8,
+        /// Items that could not be done
+        items_failed -> Int8,
+        /// Items there were at its beginning
+        items_total -> Int8,
+        /// Reason of its failure, as in answers; NULL: it has not failed
+        error_reason -> Nullable<Text>,
+        /// The same for people; at most 1,024 bytes
+        error_message -> Nullable<Text>,
+        /// Whether it was asked to end
+        is_cancel_requested -> Bool,
+        /// Node that works on it
+        node_id -> Uuid,
+        /// Which start of that node: a later one, or an ended lease, leaves a running task to whoever takes it
+        node_epoch -> Int8,
+        /// When it began
+        created_at -> Timestamptz,
+        /// When something of it last changed
+        updated_at -> Timestamptz,
+        /// When it ended; NULL: it runs
+        ended_at -> Nullable<Timestamptz>,
+    }
+}
+
+diesel::table! {
     /// What one user may hold, and holds, on one volume
     user_quotas (id) {
         /// UUIDv7
@@ -700,6 +744,7 @@ diesel::joinable!(storage_reclaims -> storage_objects (object_id));
 diesel::joinable!(storage_reclaims -> storage_volumes (volume_id));
 diesel::joinable!(storage_uploads -> nodes (node_id));
 diesel::joinable!(storage_uploads -> storage_volumes (volume_id));
+diesel::joinable!(tasks -> nodes (node_id));
 diesel::joinable!(user_quotas -> storage_volumes (volume_id));
 
 diesel::allow_tables_to_appear_in_same_query!(
@@ -725,6 +770,7 @@ diesel::allow_tables_to_appear_in_same_query!(
     storage_reclaims,
     storage_uploads,
     storage_volumes,
+    tasks,
     user_quotas,
     users,
 );

@@ -6,18 +6,22 @@ use std::time::Duration;
 use async_trait::async_trait;
 use coffer_domain::Result;
 use coffer_domain::caller::User;
+use coffer_domain::endpoint::{Credential, CredentialChanges, Endpoint, EndpointChanges, Login};
 use coffer_domain::file::{Changes, Content, File, Filter};
 use coffer_domain::id::{
-    ClusterId, FileId, LocalPathId, NodeId, ObjectId, OperationId, UploadId, UserId, VolumeId,
+    ClusterId, CredentialId, EndpointId, FileId, LocalPathId, NodeId, ObjectId, OperationId, TaskId,
+    UploadId, UserId, VolumeId,
 };
 use coffer_domain::operation::{self, Operation};
 use coffer_domain::page::{Page, PageRequest};
 use coffer_domain::path::{Key, StoragePath};
 use coffer_domain::quota::{self, Drift, Limits, Quota, QuotaKey};
 use coffer_domain::request::{Answered, Request};
+use coffer_domain::secret::KeyId;
 use coffer_domain::store::{
     Commit, DeadUpload, Intent, Link, Lookup, NodeStart, ObjectRow, Reclaim, Scope, Store,
 };
+use coffer_domain::task::{self, NewTask, Task, TaskError};
 use coffer_domain::time::Timestamp;
 use coffer_domain::upload::{self, Checkpoint, Held, Upload};
 use coffer_domain::volume::{LocalPath, Settings, Volume, VolumeRef};
@@ -30,11 +34,13 @@ use crate::files::By;
 use crate::pipeline::Pipeline;
 use crate::reads::{Read, Reads};
 use crate::schema::cluster;
+use crate::secrets::KeyRing;
 use crate::sessions::Sessions;
 use crate::transaction::Begin;
 use crate::uploads::{Commits, Open, Opens};
 use crate::{
-    files, links, local_paths, nodes, operations, quotas, reconcile, requests, uploads, users, volumes,
+    credentials, endpoints, files, links, local_paths, nodes, operations, quotas, reconcile, requests, tasks,
+    uploads, users, volumes,
 };
 
 /// How long a probe waits for its answer.
@@ -47,6 +53,7 @@ pub struct PgStore {
     commits: Pipeline<Commits>,
     opens: Pipeline<Opens>,
     reads: Pipeline<Reads>,
+    keys: KeyRing,
 }
 
 impl PgStore {
@@ -59,7 +66,14 @@ impl PgStore {
             opens: Pipeline::new(sessions.clone()),
             reads: Pipeline::new(sessions.clone()),
             sessions,
+            keys: KeyRing::default(),
         }
+    }
+
+    /// The same with keys to seal secrets under. Without, none can be stored.
+    #[must_use]
+    pub fn with_keys(self, keys: KeyRing) -> Self {
+        Self { keys, ..self }
     }
 
     /// The database it is in.
@@ -203,6 +217,163 @@ impl Store for PgStore {
     ) -> Result<()> {
         self.mutation("delete_local_path", operation, request, async |c| local_paths::delete(c, id).await)
             .await
+    }
+
+    async fn create_endpoint(
+        &self,
+        endpoint: &Endpoint,
+        operation: &Operation,
+        request: Option<&Request>,
+    ) -> Result<Endpoint> {
+        self.mutation("create_endpoint", operation, request, async |c| endpoints::create(c, endpoint).await)
+            .await
+    }
+
+    async fn endpoint(&self, id: EndpointId) -> Result<Option<Endpoint>> {
+        self.transaction("endpoint", Begin::Statement, None, async |c| endpoints::find(c, id).await).await
+    }
+
+    async fn endpoints(&self, page: &PageRequest) -> Result<Page<Endpoint>> {
+        self.transaction("endpoints", Begin::Statement, None, async |c| endpoints::list(c, page).await).await
+    }
+
+    async fn update_endpoint(
+        &self,
+        id: EndpointId,
+        changes: &EndpointChanges,
+        operation: &Operation,
+        request: Option<&Request>,
+    ) -> Result<Endpoint> {
+        self.mutation("update_endpoint", operation, request, async |c| {
+            endpoints::update(c, id, changes).await
+        })
+        .await
+    }
+
+    async fn delete_endpoint(
+        &self,
+        id: EndpointId,
+        operation: &Operation,
+        request: Option<&Request>,
+    ) -> Result<()> {
+        self.mutation("delete_endpoint", operation, request, async |c| endpoints::delete(c, id).await).await
+    }
+
+    async fn create_credential(
+        &self,
+        credential: &Credential,
+        login: &Login,
+        operation: &Operation,
+        request: Option<&Request>,
+    ) -> Result<Credential> {
+        self.mutation("create_credential", operation, request, async |c| {
+            credentials::create(c, &self.keys, credential, login).await
+        })
+        .await
+    }
+
+    async fn credential(&self, id: CredentialId) -> Result<Option<Credential>> {
+        self.transaction("credential", Begin::Statement, None, async |c| credentials::find(c, id).await).await
+    }
+
+    async fn credentials(&self, endpoint: EndpointId, page: &PageRequest) -> Result<Page<Credential>> {
+        self.transaction("credentials", Begin::Statement, None, async |c| {
+            credentials::list(c, endpoint, page).await
+        })
+        .await
+    }
+
+    async fn update_credential(
+        &self,
+        id: CredentialId,
+        changes: &CredentialChanges,
+        operation: &Operation,
+        request: Option<&Request>,
+    ) -> Result<Credential> {
+        self.mutation("update_credential", operation, request, async |c| {
+            credentials::update(c, &self.keys, id, changes).await
+        })
+        .await
+    }
+
+    async fn delete_credential(
+        &self,
+        id: CredentialId,
+        operation: &Operation,
+        request: Option<&Request>,
+    ) -> Result<()> {
+        self.mutation("delete_credential", operation, request, async |c| credentials::delete(c, id).await)
+            .await
+    }
+
+    async fn login(&self, endpoint: EndpointId, credential: Option<CredentialId>) -> Result<Option<Login>> {
+        self.transaction("login", Begin::Statement, None, async |c| {
+            credentials::login(c, &self.keys, endpoint, credential).await
+        })
+        .await
+    }
+
+    async fn current_key(&self, named: Option<&KeyId>) -> Result<KeyId> {
+        self.keys.must_be_current(named)
+    }
+
+    async fn create_task(
+        &self,
+        task: &NewTask,
+        start: NodeStart,
+        operation: &Operation,
+        request: Option<&Request>,
+    ) -> Result<Task> {
+        self.mutation("create_task", operation, request, async |c| tasks::create(c, task, start).await).await
+    }
+
+    async fn task(&self, id: TaskId) -> Result<Option<Task>> {
+        self.transaction("task", Begin::Statement, None, async |c| tasks::find(c, id).await).await
+    }
+
+    async fn tasks(&self, filter: &task::Filter, page: &PageRequest) -> Result<Page<Task>> {
+        self.transaction("tasks", Begin::Statement, None, async |c| tasks::list(c, filter, page).await).await
+    }
+
+    async fn cancel_task(
+        &self,
+        id: TaskId,
+        operation: &Operation,
+        request: Option<&Request>,
+    ) -> Result<Task> {
+        self.mutation("cancel_task", operation, request, async |c| tasks::cancel(c, id).await).await
+    }
+
+    async fn take_tasks(&self, start: NodeStart) -> Result<Vec<Task>> {
+        self.transaction("take_tasks", Begin::Durable, None, async |c| tasks::take(c, start).await).await
+    }
+
+    async fn rotate_secrets(
+        &self,
+        id: TaskId,
+        start: NodeStart,
+        limit: usize,
+        operation: &Operation,
+    ) -> Result<Task> {
+        self.transaction("rotate_secrets", Begin::Durable, None, async |c| {
+            tasks::rotate(c, &self.keys, id, start, limit, operation).await
+        })
+        .await
+    }
+
+    async fn fail_task(
+        &self,
+        id: TaskId,
+        start: NodeStart,
+        reason: &str,
+        message: &str,
+        operation: &Operation,
+    ) -> Result<Task> {
+        let error = TaskError { reason: reason.to_owned(), message: message.to_owned() };
+        self.transaction("fail_task", Begin::Durable, Some(operation.id), async |c| {
+            tasks::fail(c, id, start, &error, operation).await
+        })
+        .await
     }
 
     async fn file(&self, lookup: &Lookup) -> Result<Option<File>> {

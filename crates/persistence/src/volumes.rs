@@ -19,7 +19,7 @@ use crate::error::{Step, too_large, unreadable};
 use crate::schema::{
     app_quotas, storage_files, storage_reclaims, storage_uploads, storage_volumes, user_quotas,
 };
-use crate::{links, local_paths};
+use crate::{credentials, endpoints, links, local_paths};
 
 #[derive(Debug, Queryable, Selectable)]
 #[diesel(table_name = storage_volumes, check_for_backend(Pg))]
@@ -31,6 +31,7 @@ struct Row {
     default_prefix: Option<String>,
     enforce_hierarchy: bool,
     path_delimiter: String,
+    use_query_params: bool,
     auto_path_strategy: String,
     versioning_mode: String,
     quota_limit: Option<i64>,
@@ -88,7 +89,7 @@ impl Row {
     fn into_volume(self) -> Step<Volume> {
         let number = |n: Option<i64>| n.map(u64::try_from).transpose().map_err(unreadable);
         let backend = match self.driver.as_str() {
-            "local" => serde_json::from_value::<Backend>(self.config).map_err(unreadable)?,
+            driver @ ("local" | "s3" | "http") => backend(driver, self.config, self.use_query_params)?,
             other => return Err(unreadable(format!("driver {other:?}"))),
         };
         let settings = Settings {
@@ -117,6 +118,28 @@ impl Row {
     }
 }
 
+/// The column of that name: whether keys are query parameters is in a column of its own.
+fn config(backend: &Backend) -> Step<Value> {
+    let mut config = serde_json::to_value(backend).map_err(unreadable)?;
+    if let Value::Object(fields) = &mut config {
+        fields.remove("use_query_params");
+    }
+    Ok(config)
+}
+
+/// A backend from its columns, which have to be of one kind.
+fn backend(driver: &str, mut config: Value, use_query_params: bool) -> Step<Backend> {
+    if use_query_params && let Value::Object(fields) = &mut config {
+        fields.insert("use_query_params".to_owned(), Value::Bool(true));
+    }
+    let backend: Backend = serde_json::from_value(config).map_err(unreadable)?;
+    if backend.driver() == driver {
+        Ok(backend)
+    } else {
+        Err(unreadable(format!("a configuration of {} with the driver {driver}", backend.driver())))
+    }
+}
+
 /// Adds a volume. What it stands on is held meanwhile, so that neither it goes nor another volume takes the same place.
 pub(crate) async fn create(c: &AsyncPgConnection, volume: &Volume) -> Step<Volume> {
     let settings = &volume.settings;
@@ -125,7 +148,9 @@ pub(crate) async fn create(c: &AsyncPgConnection, volume: &Volume) -> Step<Volum
         .values((
             storage_volumes::id.eq(volume.id.uuid()),
             storage_volumes::driver.eq(settings.backend.driver()),
-            storage_volumes::config.eq(serde_json::to_value(&settings.backend).map_err(unreadable)?),
+            storage_volumes::config.eq(config(&settings.backend)?),
+            storage_volumes::use_query_params
+                .eq(matches!(settings.backend, Backend::Http { use_query_params: true, .. })),
             storage_volumes::auto_path_strategy.eq(settings.strategy.as_str()),
             storage_volumes::created_at.eq(volume.created_at),
             storage_volumes::updated_at.eq(volume.updated_at),
@@ -270,11 +295,23 @@ async fn check_empty(c: &AsyncPgConnection, id: VolumeId) -> Step<()> {
 
 /// Refuses a place that another volume has: the same backend, and one prefix within the other.
 async fn check_place(c: &AsyncPgConnection, id: VolumeId, settings: &Settings) -> Step<()> {
-    let Backend::Local { local_path_id } = settings.backend;
-    local_paths::hold(c, local_path_id).await?;
+    let others = match settings.backend {
+        Backend::Local { local_path_id } => {
+            local_paths::hold(c, local_path_id).await?;
+            local_paths::of_volume().eq(local_path_id.to_string())
+        }
+        Backend::S3 { bucket_id: endpoint, credential_id }
+        | Backend::Http { endpoint_id: endpoint, credential_id, .. } => {
+            endpoints::hold_for_volume(c, endpoint, settings.backend.provider()).await?;
+            if let Some(credential) = credential_id {
+                credentials::must_open(c, credential, endpoint).await?;
+            }
+            endpoints::of_volume().eq(endpoint.to_string())
+        }
+    };
     let others: Vec<Option<String>> = storage_volumes::table
         .filter(storage_volumes::deleted_at.is_null().and(storage_volumes::id.ne(id.uuid())))
-        .filter(local_paths::of_volume().eq(local_path_id.to_string()))
+        .filter(others)
         .select(storage_volumes::default_prefix)
         .load(&mut &*c)
         .await?;

@@ -61,6 +61,9 @@ pub(crate) enum Verb {
     Migrate(Migrate),
     /// Fill in a second volume and files to try things on; what is there already stays
     Seed,
+    /// The keys that stored secrets are sealed under
+    #[command(subcommand)]
+    Keys(Keys),
     /// Print a token that a server on the same data directory trusts while it has no issuer
     Token(Token),
     /// Print the settings that `serve` would use, with their sources, or everything that is wrong with them
@@ -86,6 +89,17 @@ pub(crate) enum Migrate {
     },
     /// List what is applied and what is pending; exits with 1 if anything is pending
     Status,
+}
+
+/// What to do with keys.
+#[derive(Debug, Clone, Subcommand)]
+pub(crate) enum Keys {
+    /// Make a new key and seal all secrets under it, also while servers run; ends an earlier run that was cut off
+    Rotate {
+        /// Make none: take this one, which the file must have as its current key
+        #[arg(long, value_name = "NAME")]
+        key: Option<String>,
+    },
 }
 
 /// Whom a token names.

@@ -39,6 +39,7 @@ pub(crate) struct Config {
     pub(crate) database: Database,
     pub(crate) auth: Auth,
     pub(crate) egress: egress::Policy,
+    pub(crate) keys_file: Option<PathBuf>,
     pub(crate) limits: Limits,
     pub(crate) memory_budget: usize,
     pub(crate) default_volume: String,
@@ -199,6 +200,7 @@ impl Default for Config {
                 development: Development::Auto,
             },
             egress: egress::Policy::default(),
+            keys_file: None,
             limits: Limits {
                 requests: 4_096,
                 requests_per_principal: 1_024,

@@ -57,6 +57,11 @@ impl DataDir {
         self.root.join("development-key.pem")
     }
 
+    /// The keys of the embedded database's secrets.
+    pub(crate) fn keys(&self) -> PathBuf {
+        self.root.join("keys.json")
+    }
+
     /// Below this are local volumes that need no other approval; made here, for nobody else to enter.
     pub(crate) fn volumes(&self) -> anyhow::Result<PathBuf> {
         let path = self.root.join("volumes");

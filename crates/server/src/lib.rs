@@ -4,6 +4,7 @@ mod args;
 mod assemble;
 pub mod config;
 mod data_dir;
+mod keys;
 mod metadata;
 mod migrate;
 mod output;
@@ -28,7 +29,7 @@ pub fn main() -> ExitCode {
     let Cli { common, mut verb } = Cli::parse();
     let (listen, purpose) = match &mut verb {
         Verb::Serve(listen) | Verb::CheckConfig { listen, .. } => (std::mem::take(listen), Purpose::Serve),
-        Verb::Migrate(_) | Verb::Seed | Verb::Token(_) => (Listen::default(), Purpose::Tool),
+        Verb::Migrate(_) | Verb::Seed | Verb::Token(_) | Verb::Keys(_) => (Listen::default(), Purpose::Tool),
     };
     let loaded = match Loaded::read(&common.flags(listen), std::env::vars_os(), purpose) {
         Ok(loaded) => loaded,
@@ -48,6 +49,7 @@ fn run(verb: Verb, loaded: Loaded) -> anyhow::Result<ExitCode> {
         Verb::Serve(_) => block_on(serve::serve(loaded)).map(|()| ExitCode::SUCCESS),
         Verb::Migrate(what) => block_on(migrate::migrate(&loaded.config, what)),
         Verb::Seed => block_on(seed::seed(&loaded.config)).map(|()| ExitCode::SUCCESS),
+        Verb::Keys(what) => block_on(keys::keys(&loaded.config, what)).map(|()| ExitCode::SUCCESS),
         Verb::Token(token) => token::token(&loaded.config, token).map(|()| ExitCode::SUCCESS),
         Verb::CheckConfig { explain, .. } => {
             output::answer(&loaded.to_toml(explain))?;

@@ -38,6 +38,9 @@ const VOLUME_QUOTA_BYTES: u64 = 256 * 1024 * 1024;
 /// Longer than seeding takes: it does not renew its lease.
 const LEASE: Duration = Duration::from_secs(600);
 
+/// Why it does what it does, for the audit trail.
+const PURPOSE: &str = "sample content";
+
 /// How long what it began may take to end.
 const GRACE: Duration = Duration::from_secs(30);
 
@@ -97,7 +100,7 @@ impl Seed<'_> {
 
     /// A second volume, which keeps versions and has a limit.
     async fn volume(&self) -> anyhow::Result<()> {
-        let operator = operator();
+        let operator = operator("seed", PURPOSE);
         let volume = VolumeRef::Name(VOLUME.to_owned());
         match self.coffer.get_volume(&operator, &volume).await {
             Ok(_) => {
@@ -234,7 +237,7 @@ fn caller(person: &Person) -> Caller {
         issuer: DEVELOPMENT_ISSUER.to_owned(),
         subject: person.name.to_owned(),
     };
-    with(Principal {
+    let principal = Principal {
         user: Some(user),
         app: None,
         organisation: ORGANISATION.to_owned(),
@@ -242,12 +245,13 @@ fn caller(person: &Person) -> Caller {
         roles: Roles { is_admin: person.is_admin, is_auditor: person.is_admin, ..Roles::default() },
         is_delegated: false,
         expires_at: now() + TimeDelta::hours(1),
-    })
+    };
+    with(principal, "seed", PURPOSE)
 }
 
-/// Ourselves, for what only an operator may do.
-fn operator() -> Caller {
-    with(Principal {
+/// The service's own app as an operator, for a verb.
+pub(crate) fn operator(verb: &str, purpose: &str) -> Caller {
+    let principal = Principal {
         user: None,
         app: Some("coffer".to_owned()),
         organisation: String::new(),
@@ -255,14 +259,15 @@ fn operator() -> Caller {
         roles: Roles { is_operator: true, ..Roles::default() },
         is_delegated: false,
         expires_at: now() + TimeDelta::hours(1),
-    })
+    };
+    with(principal, verb, purpose)
 }
 
-fn with(principal: Principal) -> Caller {
+fn with(principal: Principal, verb: &str, purpose: &str) -> Caller {
     Caller {
         principal: Some(principal),
-        purpose: Some("sample content".to_owned()),
-        user_agent: Some(concat!("cofferd-seed/", env!("CARGO_PKG_VERSION")).to_owned()),
+        purpose: Some(purpose.to_owned()),
+        user_agent: Some(format!("cofferd-{verb}/{}", env!("CARGO_PKG_VERSION"))),
         ..Caller::service()
     }
 }

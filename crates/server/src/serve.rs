@@ -102,7 +102,7 @@ impl Server {
             tracing::warn!(grpc.addr = %config.grpc.addr, "gRPC without TLS: tokens are in clear up to here");
         }
         let metadata = Metadata::for_server(config, &data_dir, &lock).await?;
-        let Assembled { coffer, store, start, budget } =
+        let Assembled { coffer, store, start, budget, keys } =
             assemble(config, &data_dir, &metadata.database, data_dir.node_id()?, config.node_lease).await?;
 
         let (reporter, health_service) = tonic_health::server::health_reporter();
@@ -124,6 +124,7 @@ impl Server {
             scrape,
             embedded: metadata.embedded.clone(),
             tls,
+            keys,
         };
         let jobs = upkeep.start(config);
         data_dir.announce(&running)?;

@@ -14,6 +14,8 @@ mod tools;
 pub(crate) enum Need {
     /// rustfmt and clippy of this toolchain.
     RustComponents,
+    /// OpenSSL's headers: rusoto compiles in a client that stands on it, though nothing here uses that.
+    Openssl,
     /// PostgreSQL's server programs, version 14 or later.
     Postgres,
     Git,
@@ -30,30 +32,44 @@ pub(crate) enum Need {
     Diesel,
     /// A C++ compiler, for libFuzzer.
     Cpp,
-    /// A peer to be measured with.
+    /// A server of S3 and WebDAV that the drivers are tested with, and a peer to be measured with.
     Rclone,
-    /// Another one.
+    /// Another peer, and a server of plain HTTP.
     Nginx,
+    /// A server of WebDAV.
+    Apache,
     Curl,
 }
 
 /// What the demo needs.
-pub(crate) const SERVER: [Need; 1] = [Need::Postgres];
+pub(crate) const SERVER: [Need; 2] = [Need::Openssl, Need::Postgres];
 /// What printing `schema.rs` needs.
 pub(crate) const SCHEMA: [Need; 3] = [Need::RustComponents, Need::Postgres, Need::Diesel];
 /// What `lint` needs.
-pub(crate) const LINT: [Need; 5] =
-    [Need::RustComponents, Need::Buf, Need::CargoDeny, Need::Postgres, Need::Diesel];
+pub(crate) const LINT: [Need; 6] =
+    [Need::RustComponents, Need::Openssl, Need::Buf, Need::CargoDeny, Need::Postgres, Need::Diesel];
 /// What the tests need to skip none. Go stands before what is built with it.
-pub(crate) const TESTS: [Need; 7] =
-    [Need::Postgres, Need::Git, Need::Strace, Need::Python, Need::Go, Need::Buf, Need::Grpcurl];
+pub(crate) const TESTS: [Need; 11] = [
+    Need::Openssl,
+    Need::Postgres,
+    Need::Git,
+    Need::Strace,
+    Need::Python,
+    Need::Go,
+    Need::Buf,
+    Need::Grpcurl,
+    Need::Rclone,
+    Need::Nginx,
+    Need::Apache,
+];
 /// What the fuzz targets need.
-pub(crate) const FUZZ: [Need; 1] = [Need::Cpp];
+pub(crate) const FUZZ: [Need; 2] = [Need::Openssl, Need::Cpp];
 /// What transfers are compared with. A benchmark goes on without those it cannot get.
 pub(crate) const PEERS: [Need; 3] = [Need::Curl, Need::Rclone, Need::Nginx];
-/// All of it but the peers.
-pub(crate) const EVERYTHING: [Need; 11] = [
+/// All of it but what only benchmarks need.
+pub(crate) const EVERYTHING: [Need; 15] = [
     Need::RustComponents,
+    Need::Openssl,
     Need::Postgres,
     Need::Git,
     Need::Strace,
@@ -64,6 +80,9 @@ pub(crate) const EVERYTHING: [Need; 11] = [
     Need::CargoDeny,
     Need::Diesel,
     Need::Cpp,
+    Need::Rclone,
+    Need::Nginx,
+    Need::Apache,
 ];
 
 /// Installs what is missing of `needs`, in their order.
@@ -94,6 +113,7 @@ impl Need {
     fn is_met(self, workspace: &Workspace) -> bool {
         match self {
             Self::RustComponents => tools::has_rust_components(workspace),
+            Self::Openssl => tools::has_openssl(workspace),
             Self::Postgres => postgres::is_installed(workspace),
             Self::Git => workspace.has("git"),
             Self::Strace => workspace.has("strace"),
@@ -106,6 +126,7 @@ impl Need {
             Self::Cpp => workspace.has("c++"),
             Self::Rclone => peers::has_rclone(workspace),
             Self::Nginx => peers::has_nginx(workspace),
+            Self::Apache => workspace.has("apache2"),
             Self::Curl => workspace.has("curl"),
         }
     }
@@ -113,6 +134,7 @@ impl Need {
     fn install(self, workspace: &Workspace) -> anyhow::Result<()> {
         match self {
             Self::RustComponents => tools::install_rust_components(workspace),
+            Self::Openssl => tools::apt(workspace, &["libssl-dev", "pkg-config"]),
             Self::Postgres => postgres::install(workspace),
             Self::Git => tools::apt(workspace, &["git", "ca-certificates"]),
             Self::Strace => tools::apt(workspace, &["strace"]),
@@ -125,6 +147,8 @@ impl Need {
             Self::Cpp => tools::apt(workspace, &["g++"]),
             Self::Rclone => peers::install_rclone(workspace),
             Self::Nginx => peers::install_nginx(workspace),
+            // The package `apache2` would start a server; this one has only the program and its modules.
+            Self::Apache => tools::apt(workspace, &["apache2-bin"]),
             Self::Curl => tools::apt(workspace, &["curl"]),
         }
     }
@@ -133,6 +157,9 @@ impl Need {
     fn by_hand(self) -> &'static str {
         match self {
             Self::RustComponents => "rustup component add rustfmt clippy",
+            Self::Openssl => {
+                "install OpenSSL's headers and pkg-config (Debian: apt-get install libssl-dev pkg-config)"
+            }
             Self::Postgres => {
                 "install PostgreSQL's server, 14 or later (Debian: apt-get install postgresql), \
                  or set COFFER_POSTGRES_BIN to the directory of its programs; it need not run"
@@ -155,6 +182,7 @@ impl Need {
             Self::Cpp => "install a C++ compiler (Debian: apt-get install g++)",
             Self::Rclone => "put rclone into PATH",
             Self::Nginx => "put nginx into PATH, with its DAV module",
+            Self::Apache => "install Apache 2.4 with mod_dav (Debian: apt-get install apache2-bin)",
             Self::Curl => "install curl",
         }
     }

@@ -3,8 +3,8 @@
 use coffer_api::page::{Binding, List, Tokens};
 use coffer_domain::{caller::Principal, id::ClusterId, page::Cursor};
 use coffer_proto::v1::{
-    FileOrder, ListFilesRequest, ListLocalPathsRequest, ListOperationsRequest, ListQuotasRequest,
-    ListUploadsRequest, ListVolumesRequest,
+    FileOrder, ListCredentialsRequest, ListEndpointsRequest, ListFilesRequest, ListLocalPathsRequest,
+    ListOperationsRequest, ListQuotasRequest, ListTasksRequest, ListUploadsRequest, ListVolumesRequest,
 };
 use std::sync::LazyLock;
 use uuid::Uuid;
@@ -135,13 +135,16 @@ impl<'a> Listed<'a> {
 
 type Bind = fn(&[u8], &Principal) -> Option<(Binding, Asked)>;
 
-const LISTS: [Bind; 6] = [
+const LISTS: [Bind; 9] = [
     bind::<ListFilesRequest>,
     bind::<ListLocalPathsRequest>,
     bind::<ListOperationsRequest>,
     bind::<ListQuotasRequest>,
     bind::<ListUploadsRequest>,
     bind::<ListVolumesRequest>,
+    bind::<ListEndpointsRequest>,
+    bind::<ListCredentialsRequest>,
+    bind::<ListTasksRequest>,
 ];
 
 fn bind<L: List + Default>(request: &[u8], caller: &Principal) -> Option<(Binding, Asked)> {

@@ -4,8 +4,9 @@ use crate::TestDatabase;
 use serde_json::Value;
 use std::{
     fs,
+    os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
-    process::{Child, Command, ExitStatus, Stdio},
+    process::{Child, Command, ExitStatus, Output, Stdio},
     sync::OnceLock,
     time::{Duration, Instant},
 };
@@ -98,6 +99,7 @@ impl Cofferd {
             ("database.url".to_owned(), database.url().await),
             ("reconcile.interval".to_owned(), "1s".to_owned()),
             ("local_paths.allowed_roots".to_owned(), directory.path().join("disks").display().to_string()),
+            ("secrets.keys_file".to_owned(), write_keys(directory.path()).display().to_string()),
         ];
         fs::create_dir(directory.path().join("disks")).expect("the directory is new");
         let owned = |pairs: &[(&str, &str)]| {
@@ -268,6 +270,17 @@ impl Cofferd {
         String::from_utf8(output.stdout).expect("UTF-8").trim().to_owned()
     }
 
+    /// What another verb says, with the settings of this service.
+    pub async fn tool(&self, verb: &[&str]) -> Output {
+        let mut command = command("cofferd");
+        command.args(verb).arg("--data-dir").arg(self.data_dir());
+        for (key, value) in &self.settings {
+            command.arg("--set").arg(format!("{key}={value}"));
+        }
+        let ran = tokio::task::spawn_blocking(move || command.output()).await;
+        ran.expect("no panic").expect("cofferd can be started")
+    }
+
     /// Every object of the default volume, by key.
     pub fn objects(&self) -> Vec<String> {
         files_below(&self.main_volume()).into_iter().filter(|key| !key.starts_with(".coffer/")).collect()
@@ -292,6 +305,15 @@ impl Drop for Cofferd {
             tail.iter().rev().for_each(|line| eprintln!("  {line}"));
         }
     }
+}
+
+/// A file with a key named `test`.
+fn write_keys(directory: &Path) -> PathBuf {
+    let path = directory.join("keys.json");
+    let content = r#"{"current":"test","keys":{"test":"AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8="}}"#;
+    fs::write(&path, content).expect("the directory is new");
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).expect("the file is ours");
+    path
 }
 
 /// Relative paths of all files below a directory, sorted.

@@ -7,8 +7,8 @@ pub use uploads::{BidiWriting, Writing, bidi, data, finish, first, of_upload, pi
 use crate::{Cofferd, Token};
 use coffer_proto::v1::{
     self, audit_service_client::AuditServiceClient, file_service_client::FileServiceClient,
-    quota_service_client::QuotaServiceClient, transfer_service_client::TransferServiceClient,
-    volume_service_client::VolumeServiceClient,
+    maintenance_service_client::MaintenanceServiceClient, quota_service_client::QuotaServiceClient,
+    transfer_service_client::TransferServiceClient, volume_service_client::VolumeServiceClient,
 };
 use std::net::IpAddr;
 use tonic::{
@@ -33,7 +33,8 @@ impl Interceptor for Bearer {
     }
 }
 
-type Authorised = InterceptedService<Channel, Bearer>;
+/// A channel that puts the token on every request.
+pub type Authorised = InterceptedService<Channel, Bearer>;
 
 /// A client of every service, in the name of one caller.
 #[derive(Clone)]
@@ -46,6 +47,8 @@ pub struct Clients {
     pub volumes: VolumeServiceClient<Authorised>,
     /// Quotas.
     pub quotas: QuotaServiceClient<Authorised>,
+    /// Tasks.
+    pub maintenance: MaintenanceServiceClient<Authorised>,
     /// Audit trail.
     pub audit: AuditServiceClient<Authorised>,
 }
@@ -93,6 +96,7 @@ impl Clients {
             transfers: TransferServiceClient::with_interceptor(channel.clone(), bearer.clone()),
             volumes: VolumeServiceClient::with_interceptor(channel.clone(), bearer.clone()),
             quotas: QuotaServiceClient::with_interceptor(channel.clone(), bearer.clone()),
+            maintenance: MaintenanceServiceClient::with_interceptor(channel.clone(), bearer.clone()),
             audit: AuditServiceClient::with_interceptor(channel, bearer),
         }
     }

@@ -4,6 +4,8 @@
 
 #[path = "suite/audit.rs"]
 mod audit;
+#[path = "suite/backends.rs"]
+mod backends;
 #[path = "suite/bad_transfers.rs"]
 mod bad_transfers;
 #[path = "suite/crash.rs"]
@@ -12,6 +14,8 @@ mod crash;
 mod durability;
 #[path = "suite/edge.rs"]
 mod edge;
+#[path = "suite/endpoints.rs"]
+mod endpoints;
 #[path = "suite/files.rs"]
 mod files;
 #[path = "suite/floods.rs"]
@@ -40,6 +44,8 @@ mod resume;
 mod retries;
 #[path = "suite/rights.rs"]
 mod rights;
+#[path = "suite/secrets.rs"]
+mod secrets;
 #[path = "suite/small_uploads.rs"]
 mod small_uploads;
 #[path = "suite/speed.rs"]

@@ -1,16 +1,17 @@
 //! Volumes and local paths between the wire and the domain.
 
-use crate::fields::{Fields, all_or_none, non_empty, to_i64, to_time};
+use crate::fields::{Fields, all_or_none, non_empty, to_i64, to_text, to_time};
 use coffer_domain::{
     caller::Caller,
     driver::Capabilities,
-    id::{LocalPathId, VolumeId},
+    id::{CredentialId, LocalPathId, VolumeId},
     path::PathRules,
     service::{Check, CheckStep, Difference, DifferenceKind, VolumeReport},
     volume::{Backend, Changes, LocalPath, Settings, Strategy, Versioning, Volume},
 };
 use coffer_proto::v1::{
-    self, CheckVolumeResponse, LocalBackend, ReconcileVolumeResponse, UpdateVolumeRequest,
+    self, CheckVolumeResponse, HttpBackend, LocalBackend, ReconcileVolumeResponse, S3Backend,
+    UpdateVolumeRequest,
 };
 use std::time::Duration;
 
@@ -73,6 +74,23 @@ pub(super) fn settings(volume: Option<v1::Volume>, fields: &mut Fields) -> Optio
         Some(v1::volume::Backend::Local(LocalBackend { local_path_id })) => fields
             .id::<LocalPathId>("volume.local.local_path_id", &local_path_id)
             .map(|local_path_id| Backend::Local { local_path_id }),
+        Some(v1::volume::Backend::S3(S3Backend { bucket_id, credential_id })) => {
+            let bucket_id = fields.id("volume.s3.bucket_id", &bucket_id);
+            let credential_id = fields.optional_id::<CredentialId>("volume.s3.credential_id", &credential_id);
+            bucket_id
+                .zip(credential_id)
+                .map(|(bucket_id, credential_id)| Backend::S3 { bucket_id, credential_id })
+        }
+        Some(v1::volume::Backend::Http(HttpBackend { endpoint_id, credential_id, use_query_params })) => {
+            let endpoint_id = fields.id("volume.http.endpoint_id", &endpoint_id);
+            let credential_id =
+                fields.optional_id::<CredentialId>("volume.http.credential_id", &credential_id);
+            endpoint_id.zip(credential_id).map(|(endpoint_id, credential_id)| Backend::Http {
+                endpoint_id,
+                credential_id,
+                use_query_params,
+            })
+        }
         None => fields.take("volume.backend", Err("must be one of the kinds of backend")),
     };
     let strategy =
@@ -229,6 +247,17 @@ fn to_whole_volume(volume: Volume) -> v1::Volume {
         backend: Some(match backend {
             Backend::Local { local_path_id } => {
                 v1::volume::Backend::Local(LocalBackend { local_path_id: local_path_id.to_string() })
+            }
+            Backend::S3 { bucket_id, credential_id } => v1::volume::Backend::S3(S3Backend {
+                bucket_id: bucket_id.to_string(),
+                credential_id: to_text(credential_id),
+            }),
+            Backend::Http { endpoint_id, credential_id, use_query_params } => {
+                v1::volume::Backend::Http(HttpBackend {
+                    endpoint_id: endpoint_id.to_string(),
+                    credential_id: to_text(credential_id),
+                    use_query_params,
+                })
             }
         }),
         auto_path_strategy: match strategy {

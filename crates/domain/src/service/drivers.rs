@@ -86,7 +86,12 @@ impl Coffer {
         for Opened { settings, backend, driver } in opened {
             let outcome = match self.approved_place(&settings).await {
                 Ok(place) if place == backend.place => verify_marker(&*driver, &backend).await,
-                Ok(_) => Err(Error::Unavailable(Unavailable::NotOnThisNode)),
+                Ok(Place::Local(_)) => Err(Error::Unavailable(Unavailable::NotOnThisNode)),
+                Ok(Place::S3(_) | Place::Http(_)) => {
+                    tracing::info!(volume.id = %backend.volume, "a volume's endpoint or credential was changed");
+                    self.0.drivers.opened().remove(&backend.volume);
+                    continue;
+                }
                 Err(problem @ Error::Unavailable(Unavailable::NotOnThisNode)) => Err(problem),
                 // The database cannot tell now.
                 Err(_) => continue,
@@ -161,6 +166,9 @@ impl Coffer {
                 let path = self.store().local_path(*local_path_id).await?;
                 let path = path.ok_or(Error::Unavailable(Unavailable::NotOnThisNode))?.path;
                 Ok(Place::Local(PathBuf::from(path)))
+            }
+            Backend::S3 { bucket_id: id, .. } | Backend::Http { endpoint_id: id, .. } => {
+                self.endpoint_place(backend, *id).await
             }
         }
     }

@@ -323,14 +323,12 @@ impl Coffer {
 
     /// Refuses a place that another volume has, or that lies within another's or around it.
     async fn must_not_overlap(&self, settings: &Settings, except: Option<VolumeId>) -> Result<()> {
-        let Backend::Local { local_path_id } = settings.backend;
-        let place = self.place(local_path_id, &settings.default_prefix).await?;
+        let place = self.place(settings).await?;
         let mut page = PageRequest { size: MAX_VOLUMES, skip: 0, after: None };
         loop {
             let found = self.store().volumes(&page).await?;
             for other in found.items.into_iter().filter(|other| Some(other.id) != except) {
-                let Backend::Local { local_path_id } = other.settings.backend;
-                let theirs = self.place(local_path_id, &other.settings.default_prefix).await?;
+                let theirs = self.place(&other.settings).await?;
                 if place.starts_with(&theirs) || theirs.starts_with(&place) {
                     return Err(Error::State(State::VolumeConflict("another volume has this place")));
                 }
@@ -342,13 +340,24 @@ impl Coffer {
         }
     }
 
-    async fn place(&self, id: LocalPathId, prefix: &str) -> Result<std::path::PathBuf> {
-        let path = self
-            .store()
-            .local_path(id)
-            .await?
-            .ok_or_else(|| Error::NotFound(Resource::LocalPath(id.to_string())))?;
-        Ok(Path::new(&path.path).join(prefix))
+    /// Where a volume's keys are, as a text that ends with a slash: a place within another begins with it.
+    async fn place(&self, settings: &Settings) -> Result<String> {
+        let prefix = &settings.default_prefix;
+        match settings.backend {
+            Backend::Local { local_path_id: id } => {
+                let path = self
+                    .store()
+                    .local_path(id)
+                    .await?
+                    .ok_or_else(|| Error::NotFound(Resource::LocalPath(id.to_string())))?;
+                // Without doubled separators and one at the end.
+                let path: std::path::PathBuf = Path::new(&path.path).components().collect();
+                Ok(format!("file://{}/{prefix}", path.display()))
+            }
+            Backend::S3 { bucket_id: id, .. } | Backend::Http { endpoint_id: id, .. } => {
+                Ok(self.named_server(id, settings.backend.provider()).await?.place() + prefix)
+            }
+        }
     }
 }
 

@@ -4,6 +4,7 @@
 mod behaviour;
 mod resume;
 
+use crate::servers;
 use coffer_domain::{
     driver::{Driver, Open as _},
     id::{ClusterId, VolumeId},
@@ -13,22 +14,26 @@ use coffer_drivers::{
     Opener,
     local::{Config, Local, Staging},
 };
-use std::sync::Arc;
+use coffer_test_servers::Kind;
+use std::{any::Any, sync::Arc};
 use tempfile::TempDir;
 
 /// A driver on a place of its own, which ends with the test.
 struct Backend {
     driver: Arc<dyn Driver>,
-    _place: TempDir,
+    _place: Box<dyn Any + Send>,
 }
 
-async fn local(prefix: &str, staging: Staging) -> Backend {
+/// `None` where what it needs is missing.
+type Opened = Option<Backend>;
+
+async fn local(prefix: &str, staging: Staging) -> Opened {
     let place = TempDir::new().unwrap();
     let config = Config { root: place.path().to_owned(), prefix: prefix.to_owned(), staging };
-    Backend { driver: Arc::new(Local::open(config).await.unwrap()), _place: place }
+    Some(Backend { driver: Arc::new(Local::open(config).await.unwrap()), _place: Box::new(place) })
 }
 
-async fn opened(prefix: &str) -> Backend {
+async fn opened(prefix: &str) -> Opened {
     let place = TempDir::new().unwrap();
     let backend = OpenBackend {
         volume: VolumeId::new(),
@@ -36,7 +41,18 @@ async fn opened(prefix: &str) -> Backend {
         prefix: prefix.to_owned(),
         place: Place::Local(place.path().to_owned()),
     };
-    Backend { driver: Opener::default().open(&backend).await.unwrap(), _place: place }
+    let driver = Opener::default().open(&backend).await.unwrap();
+    Some(Backend { driver, _place: Box::new(place) })
+}
+
+async fn s3(prefix: &str, is_wrapped: bool) -> Opened {
+    let (driver, server) = servers::s3(prefix).await?;
+    Some(Backend { driver: servers::wrapped_if(is_wrapped, driver), _place: Box::new(server) })
+}
+
+async fn http(kind: Kind, prefix: &str, is_wrapped: bool) -> Opened {
+    let (driver, server) = servers::http(kind, prefix).await?;
+    Some(Backend { driver: servers::wrapped_if(is_wrapped, driver), _place: Box::new(server) })
 }
 
 /// A module per backend with a test per behaviour.
@@ -108,8 +124,10 @@ macro_rules! behaviours {
     (tests $open:expr, $module:ident, [$($name:ident,)+]) => {
         $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
         async fn $name() {
-            let backend: Backend = $open.await;
-            super::$module::$name(&*backend.driver).await;
+            let opened: Opened = $open.await;
+            if let Some(backend) = opened {
+                super::$module::$name(&*backend.driver).await;
+            }
         })+
     };
 }
@@ -120,4 +138,39 @@ conformance! {
     local_with_prefix: local("tenant/one/", Staging::Unnamed);
     local_wrapped: opened("");
     local_wrapped_with_prefix: opened("tenant/");
+    s3_rclone: s3("", false);
+    s3_rclone_wrapped_with_prefix: s3("tenant/one/", true);
+    webdav_rclone: http(Kind::RcloneWebdav, "", false);
+    webdav_apache: http(Kind::ApacheDav, "", false);
+    webdav_apache_wrapped_with_prefix: http(Kind::ApacheDav, "tenant/one/", true);
+    http_nginx: http(Kind::Nginx, "", false);
+}
+
+/// What each server lets the driver promise. Printed, so that a new version of a server shows what changed.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_each_server_lets_the_driver_promise() {
+    let rows = [
+        ("rclone serve s3", s3("", false).await, "atomic durable resume range list"),
+        ("rclone serve webdav", http(Kind::RcloneWebdav, "", false).await, "atomic resume range list rename"),
+        ("apache mod_dav", http(Kind::ApacheDav, "", false).await, "atomic resume range list rename"),
+        ("nginx PUT", http(Kind::Nginx, "", false).await, "range"),
+    ];
+    for (server, opened, expected) in rows {
+        let Some(backend) = opened else { continue };
+        let can = backend.driver.capabilities();
+        let promises = [
+            ("atomic", can.atomic_publish),
+            ("durable", can.durable_ack),
+            ("create-only", can.create_only),
+            ("resume", can.resume),
+            ("range", can.range_read),
+            ("list", can.list),
+            ("copy", can.copy),
+            ("rename", can.rename),
+        ];
+        let kept: Vec<_> =
+            promises.into_iter().filter_map(|(name, is_kept)| is_kept.then_some(name)).collect();
+        println!("{server:20} {}", kept.join(" "));
+        assert_eq!(kept.join(" "), expected, "{server}");
+    }
 }

@@ -14,7 +14,7 @@ pub(super) const OLDEST_MAJOR: i32 = 14;
 const RECORDS: &str = "__diesel_schema_migrations";
 
 /// Names that are ours in the schema. The tests hold them against the catalogue.
-pub(super) const RELATIONS: [&str; 27] = [
+pub(super) const RELATIONS: [&str; 28] = [
     "app_quotas",
     "audit_pending",
     "cluster",
@@ -41,6 +41,7 @@ pub(super) const RELATIONS: [&str; 27] = [
     "storage_reclaims",
     "storage_uploads",
     "storage_volumes",
+    "tasks",
     "user_quotas",
     "users",
 ];

@@ -52,6 +52,21 @@ const REFUSED: &[(&str, &str)] = &[
         "http_credentials_credentials_check",
     ),
     (
+        "INSERT INTO s3_buckets (id, endpoint_url, bucket_name) VALUES ('00000000-0000-7000-8000-000000000009', 'h', 'b');
+         INSERT INTO s3_credentials (id, bucket_id, access_key, secret_key)
+         VALUES (gen_random_uuid(), '00000000-0000-7000-8000-000000000009', 'AK', 'plain')",
+        "s3_credentials_sealed_check",
+    ),
+    (
+        "INSERT INTO s3_buckets (id, endpoint_url, bucket_name)
+         SELECT gen_random_uuid(), 'h', 'b' FROM generate_series(1, 2)",
+        "s3_buckets_place_key",
+    ),
+    (
+        "INSERT INTO http_endpoints (id, url) SELECT gen_random_uuid(), 'http://h' FROM generate_series(1, 2)",
+        "http_endpoints_url_key",
+    ),
+    (
         "INSERT INTO local_paths (id, path) VALUES (gen_random_uuid(), 'not/absolute')",
         "local_paths_path_check",
     ),

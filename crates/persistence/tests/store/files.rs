@@ -343,7 +343,7 @@ async fn corruption_is_marked_once_and_new_content_heals_it() {
 async fn a_value_of_a_newer_build_is_an_internal_error() {
     let rig = Rig::new().await;
     let file = rig.put(&Actor::user("ann"), "a.txt", 1).await;
-    rig.run("UPDATE storage_files SET provider = 's3'").await;
+    rig.run("UPDATE storage_files SET provider = 'ftp'").await;
     let refused = rig.store.file(&Lookup::Id(file.id)).await;
     assert!(matches!(refused, Err(Error::Internal { .. })), "{refused:?}");
 }

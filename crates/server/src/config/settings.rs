@@ -5,6 +5,7 @@ mod database;
 mod limits;
 mod listeners;
 mod process;
+mod secrets;
 mod storage;
 
 use std::fmt::Display;
@@ -54,6 +55,7 @@ static SECTIONS: &[&[Setting]] = &[
     listeners::TABLE,
     database::TABLE,
     auth::TABLE,
+    secrets::TABLE,
     limits::TABLE,
     storage::TABLE,
     process::TABLE,

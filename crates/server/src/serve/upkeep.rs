@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use anyhow::Context as _;
 use coffer_domain::service::{Coffer, Report, Scan};
 use coffer_domain::store::{NodeStart, Store};
+use coffer_persistence::secrets::KeyRing;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::{MissedTickBehavior, interval, interval_at, timeout};
 use tokio_util::sync::CancellationToken;
@@ -24,7 +25,7 @@ use crate::metadata::Embedded;
 const PING_INTERVAL: Duration = Duration::from_secs(2);
 /// How long it may take to answer.
 const PING_TIMEOUT: Duration = Duration::from_secs(5);
-/// Pause between looks at the files of certificates.
+/// Pause between looks at the files of certificates and keys.
 const RELOAD_INTERVAL: Duration = Duration::from_secs(10);
 /// Pause between writes of the refusals that were counted.
 const TEND_INTERVAL: Duration = Duration::from_secs(60);
@@ -41,6 +42,7 @@ pub(super) struct Upkeep {
     pub(super) scrape: Scrape,
     pub(super) embedded: Option<Embedded>,
     pub(super) tls: Option<Tls>,
+    pub(super) keys: KeyRing,
 }
 
 /// The running jobs.
@@ -119,6 +121,21 @@ impl Upkeep {
             jobs.repeat("reload_certificates", RELOAD_INTERVAL, First::Later, &jobs.work, look.clone());
             jobs.at_hangup("reload_certificates", &jobs.work, look);
         }
+        let keys = self.keys.clone();
+        let look = move || {
+            let keys = keys.clone();
+            async move { reload_keys(keys).await }
+        };
+        jobs.repeat("reload_keys", RELOAD_INTERVAL, First::Later, &jobs.work, look.clone());
+        jobs.at_hangup("reload_keys", &jobs.work, look);
+        let coffer = self.coffer.clone();
+        jobs.repeat("resume_tasks", config.reconcile.interval, First::Now, &jobs.work, move || {
+            let coffer = coffer.clone();
+            async move {
+                coffer.resume_tasks().await?;
+                Ok(())
+            }
+        });
         let scans = [
             ("reconcile", config.reconcile.interval, Scan::Due),
             ("compare_volumes", config.reconcile.scan_interval, Scan::Volumes),
@@ -221,6 +238,16 @@ async fn reload(tls: &Tls) -> anyhow::Result<()> {
         Ok(true) => tracing::info!("new connections use new certificates"),
         Ok(false) => {}
         Err(error) => return Err(error),
+    }
+    Ok(())
+}
+
+/// Takes up new keys, if there are any.
+async fn reload_keys(keys: KeyRing) -> anyhow::Result<()> {
+    let outcome = tokio::task::spawn_blocking(move || (keys.reload(), keys.current())).await?;
+    let (is_changed, current) = outcome;
+    if is_changed.context("the file of keys cannot be used, and the keys before still are")? {
+        tracing::info!(key.current = current.map(tracing::field::display), "took up new keys");
     }
     Ok(())
 }

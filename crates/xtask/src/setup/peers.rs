@@ -1,4 +1,4 @@
-//! Other servers that a benchmark compares with. None is installed on the machine.
+//! Other servers, to be tested and compared with. None is installed on the machine.
 
 use std::fs;
 

@@ -40,6 +40,11 @@ pub(crate) fn install_rust_components(workspace: &Workspace) -> anyhow::Result<(
     run(workspace.command("rustup").args(["component", "add", "rustfmt", "clippy"]))
 }
 
+pub(crate) fn has_openssl(workspace: &Workspace) -> bool {
+    workspace.has("pkg-config")
+        && succeeds(workspace.command("pkg-config").args(["--exists", "openssl >= 1.1"]))
+}
+
 /// The environment remembers the list it was made from, so that a changed list is noticed without asking pip.
 pub(crate) fn has_python(workspace: &Workspace) -> bool {
     let wanted = fs::read(workspace.path(REQUIREMENTS)).ok();

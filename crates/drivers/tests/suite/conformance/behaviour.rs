@@ -20,7 +20,9 @@ pub(super) async fn nothing_is_visible_before_finish(driver: &dyn Driver) {
     writer.write(vec![content.clone()].into()).await.unwrap();
     assert_eq!(driver.stat(&key).await.unwrap(), None);
     assert_eq!(kind(driver.read(&key, 0..1, PieceSize::default()).await), Some(ErrorKind::NotFound));
-    assert_eq!(driver.list("", None, 10).await.unwrap(), []);
+    if driver.capabilities().list {
+        assert_eq!(driver.list("", None, 10).await.unwrap(), []);
+    }
     assert_eq!(writer.finish().await.unwrap(), 3_000_000);
     assert_eq!(read(driver, &key).await.unwrap(), content);
 }
@@ -121,7 +123,9 @@ pub(super) async fn what_is_stored_at_once_is_an_object_like_any_other(driver: &
             assert_eq!(read(driver, &key).await.unwrap(), content);
         }
     }
-    assert_eq!(all_keys(driver, ".coffer/", 100).await, [""; 0]);
+    if driver.capabilities().list {
+        assert_eq!(all_keys(driver, ".coffer/", 100).await, [""; 0]);
+    }
 }
 
 pub(super) async fn of_many_that_are_stored_at_once_each_is_there(driver: &dyn Driver) {
@@ -258,7 +262,10 @@ pub(super) async fn delete_removes_and_may_be_repeated(driver: &dyn Driver) {
     driver.delete(&key("never/was/here")).await.unwrap();
     driver.delete(&key("aa/bb/stays/below")).await.unwrap();
     driver.delete(&key("aa/bb")).await.unwrap();
-    assert_eq!(all_keys(driver, "", 10).await, ["aa/bb/stays"]);
+    assert_eq!(driver.stat(&stays).await.unwrap().unwrap().size, 10);
+    if driver.capabilities().list {
+        assert_eq!(all_keys(driver, "", 10).await, ["aa/bb/stays"]);
+    }
     write(driver, &gone, &noise(20, 1)).await.unwrap();
     assert_eq!(driver.stat(&gone).await.unwrap().unwrap().size, 20);
 }

@@ -1,0 +1,203 @@
+//! Servers that volumes stand on, and what opens them.
+
+mod credential;
+mod url;
+
+pub use credential::{Credential, CredentialChanges, CredentialKind, Login};
+pub use url::{BadUrl, BaseUrl, MAX_URL_BYTES};
+
+use crate::{
+    error::{FieldViolation, Resource},
+    id::EndpointId,
+    name::check_description,
+    time::{Timestamp, now},
+    volume::Provider,
+};
+use serde::{Deserialize, Serialize};
+
+/// The region requests are signed for where nobody names one.
+pub const DEFAULT_REGION: &str = "us-east-1";
+
+/// A server that volumes may stand on.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Endpoint {
+    /// Identity.
+    pub id: EndpointId,
+    /// Where it is.
+    pub server: Server,
+    /// For people.
+    pub description: String,
+    /// When it was made.
+    pub created_at: Timestamp,
+}
+
+/// Where a server is, and what it speaks. Which, never changes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Server {
+    /// A bucket on S3 or what speaks like it.
+    S3Bucket(S3Bucket),
+    /// An HTTP or WebDAV server.
+    Http(HttpServer),
+}
+
+/// A bucket on S3 or what speaks like it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct S3Bucket {
+    /// The API, without a path.
+    pub url: BaseUrl,
+    /// The bucket's name.
+    pub name: String,
+    /// The region requests are signed for.
+    pub region: String,
+    /// Whether the bucket stands in the path of requests, and not before the host.
+    pub use_path_style: bool,
+}
+
+/// An HTTP or WebDAV server.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HttpServer {
+    /// What keys are put behind.
+    pub url: BaseUrl,
+}
+
+/// Changes of an endpoint; `None` leaves a part as it is.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct EndpointChanges {
+    /// Where it is, as a whole; of the kind it was.
+    pub server: Option<Server>,
+    /// New description.
+    pub description: Option<String>,
+}
+
+impl Endpoint {
+    /// An endpoint that is made now.
+    pub fn new(server: Server, description: String) -> Self {
+        Self { id: EndpointId::new(), server, description, created_at: now() }
+    }
+
+    /// Every malformed field, named as in the contract's `Endpoint`.
+    pub fn violations(&self) -> Vec<FieldViolation> {
+        let mut found = self.server.violations();
+        if let Err(problem) = check_description(&self.description) {
+            found.push(violation("endpoint.description", problem));
+        }
+        found
+    }
+
+    /// For a refusal.
+    pub fn resource(id: EndpointId) -> Resource {
+        Resource::Endpoint(id.to_string())
+    }
+}
+
+impl Server {
+    /// The kind of backend behind it.
+    pub fn provider(&self) -> Provider {
+        match self {
+            Self::S3Bucket(_) => Provider::S3,
+            Self::Http(_) => Provider::Http,
+        }
+    }
+
+    /// Where keys without a prefix are: no two volumes have places of which one begins with the other.
+    pub fn place(&self) -> String {
+        match self {
+            Self::S3Bucket(S3Bucket { url, name, .. }) => format!("s3+{url}/{name}/"),
+            Self::Http(HttpServer { url }) => format!("{url}/"),
+        }
+    }
+
+    /// Whether both are the same place under another description.
+    pub fn is_where(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::S3Bucket(one), Self::S3Bucket(other)) => one.url == other.url && one.name == other.name,
+            (Self::Http(one), Self::Http(other)) => one == other,
+            (Self::S3Bucket(_), Self::Http(_)) | (Self::Http(_), Self::S3Bucket(_)) => false,
+        }
+    }
+
+    fn violations(&self) -> Vec<FieldViolation> {
+        let mut found = Vec::new();
+        if let Self::S3Bucket(S3Bucket { url, name, region, use_path_style }) = self {
+            let mut check = |is_valid: bool, field: &str, problem: &str| {
+                if !is_valid {
+                    found.push(violation(&format!("endpoint.s3_bucket.{field}"), problem));
+                }
+            };
+            check(url.path().is_empty(), "endpoint_url", "must not have a path");
+            check(
+                is_bucket(name),
+                "bucket_name",
+                "must be 3 to 255 of A-Z a-z 0-9 . _ - beginning with a letter or digit, without ..",
+            );
+            check(
+                *use_path_style || !url.host().contains(':'),
+                "use_path_style",
+                "must be true where the host is an IPv6 address",
+            );
+            let is_region = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_');
+            check(
+                (1..=50).contains(&region.len()) && region.bytes().all(is_region),
+                "region",
+                "must be at most 50 of A-Z a-z 0-9 _ -",
+            );
+        }
+        found
+    }
+}
+
+fn is_bucket(name: &str) -> bool {
+    (3..=255).contains(&name.len())
+        && name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-'))
+        && name.starts_with(|c: char| c.is_ascii_alphanumeric())
+        && !name.contains("..")
+}
+
+fn violation(field: &str, problem: &str) -> FieldViolation {
+    FieldViolation { field: field.to_owned(), problem: problem.to_owned() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn bucket(name: &str, url: &str) -> Server {
+        Server::S3Bucket(S3Bucket {
+            url: url.parse().unwrap(),
+            name: name.to_owned(),
+            region: DEFAULT_REGION.to_owned(),
+            use_path_style: true,
+        })
+    }
+
+    fn fields(server: Server) -> Vec<String> {
+        Endpoint::new(server, String::new())
+            .violations()
+            .into_iter()
+            .map(|violation| violation.field)
+            .collect()
+    }
+
+    #[test]
+    fn buckets_have_names_that_are_no_paths() {
+        assert_eq!(fields(bucket("photos.2026_A", "https://s3.example")), Vec::<String>::new());
+        for name in ["", "ab", "a/b", "..a", "a..b", "-abc", "a b", "büc", "a\r\nb", &"a".repeat(256)] {
+            assert_eq!(
+                fields(bucket(name, "https://s3.example")),
+                ["endpoint.s3_bucket.bucket_name"],
+                "{name:?}"
+            );
+        }
+        assert_eq!(fields(bucket("abc", "https://s3.example/x")), ["endpoint.s3_bucket.endpoint_url"]);
+    }
+
+    #[test]
+    fn places_within_each_other_begin_with_each_other() {
+        let http = |url: &str| Server::Http(HttpServer { url: url.parse().unwrap() }).place();
+        assert!(http("http://h/a/b").starts_with(&http("http://h/a/")));
+        assert!(!http("http://h/ab").starts_with(&http("http://h/a")));
+        assert!(!bucket("abcd", "http://h").place().starts_with(&bucket("abc", "http://h").place()));
+        assert_ne!(bucket("abc", "http://h").place(), http("http://h/abc"));
+    }
+}

@@ -1,0 +1,371 @@
+//! An object being written.
+//!
+//! A small one is kept in memory until its end, and put at once. A larger one is a PUT whose body comes as it is written. With WebDAV both
+//! are put among what is staged, looked at, and given their name; without it there is nothing to put them under but their key. A resumable
+//! one, which needs WebDAV, is put in pieces; its end makes one of them.
+
+use super::{
+    client::Ask,
+    objects::Content,
+    space::{Protocol, Space},
+};
+use crate::{
+    error::error,
+    remote::{Buffer, Failure, Hold, Piece, cover, insist, next_generation, reading},
+    wire,
+};
+use async_trait::async_trait;
+use bytes::Bytes;
+use coffer_domain::{
+    driver::{self, Batch, ErrorKind, Result, WriteOptions},
+    id::UploadId,
+    path::Key,
+};
+use futures_util::{
+    FutureExt as _, StreamExt as _, TryStreamExt as _,
+    future::{BoxFuture, Shared, ready},
+    stream,
+};
+use std::{io, sync::Arc};
+use tokio::sync::mpsc;
+use tokio_util::task::AbortOnDropHandle;
+
+/// Pieces since the last whole part after which the next one has all since then.
+const MOST_PIECES: usize = 16;
+
+type Awaited = Shared<BoxFuture<'static, std::result::Result<(), Failure>>>;
+
+/// An object being written.
+pub(super) struct Writer {
+    space: Arc<Space>,
+    upload: UploadId,
+    key: Key,
+    options: WriteOptions,
+    hold: Option<Hold>,
+    buffer: Buffer,
+    /// Where the buffer begins.
+    start: u64,
+    /// A PUT under way, of one that is not resumable.
+    sending: Option<Sending>,
+    /// Up to where bytes are in pieces, or will be when what was begun succeeds; how many there are since `start`.
+    kept: u64,
+    count: usize,
+    pieces: Vec<Piece>,
+    generation: u64,
+    begin: u64,
+    /// The checkpoint before.
+    last: Option<Awaited>,
+    /// Whether there is a folder of what is staged.
+    is_staged: bool,
+}
+
+/// A PUT whose body comes as it is written.
+struct Sending {
+    body: mpsc::Sender<Next>,
+    task: AbortOnDropHandle<std::result::Result<(), Failure>>,
+}
+
+/// What comes next of a body. One that ends without saying so has broken, and must not be taken for whole.
+enum Next {
+    Piece(Bytes),
+    End,
+}
+
+impl Writer {
+    pub(super) fn new(
+        space: Arc<Space>,
+        upload: UploadId,
+        key: Key,
+        options: WriteOptions,
+        hold: Option<Hold>,
+    ) -> Self {
+        Self {
+            space,
+            upload,
+            key,
+            options,
+            hold,
+            buffer: Buffer::default(),
+            start: 0,
+            sending: None,
+            kept: 0,
+            count: 0,
+            pieces: Vec::new(),
+            generation: next_generation(&[]),
+            begin: 0,
+            last: None,
+            is_staged: false,
+        }
+    }
+
+    /// Follows other writers of the upload, from the byte `begin` on.
+    pub(super) fn follow(&mut self, generation: u64, begin: u64, pieces: Vec<Piece>) {
+        self.is_staged = !pieces.is_empty();
+        (self.generation, self.begin, self.pieces) = (generation, begin, pieces);
+        (self.start, self.kept) = (begin, begin);
+    }
+
+    fn written(&self) -> u64 {
+        self.start + self.buffer.len()
+    }
+
+    fn staged_name(&self) -> String {
+        format!("{}whole", self.space.folder(self.upload))
+    }
+
+    fn piece_name(&self, piece: &Piece) -> String {
+        format!("{}{piece}", self.space.folder(self.upload))
+    }
+
+    async fn append(&mut self, piece: Bytes) -> std::result::Result<(), Failure> {
+        self.buffer.push(piece);
+        if self.buffer.len() <= self.space.part_bytes {
+            return Ok(());
+        }
+        if self.options.is_resumable {
+            let size = self.buffer.len();
+            let range = self.start..self.start + size;
+            let content = self.buffer.take(size);
+            let name = self.note_piece(range);
+            (self.start, self.count) = (self.start + size, 0);
+            self.kept = self.start;
+            return self.space.put(&name, content).await;
+        }
+        self.send_buffer().await
+    }
+
+    fn note_piece(&mut self, range: std::ops::Range<u64>) -> String {
+        let piece = Piece { generation: self.generation, begin: self.begin, range };
+        let name = self.piece_name(&piece);
+        self.pieces.push(piece);
+        self.is_staged = true;
+        name
+    }
+
+    /// Sends what is in the buffer as the next of a body.
+    async fn send_buffer(&mut self) -> std::result::Result<(), Failure> {
+        if self.sending.is_none() {
+            self.sending = Some(self.begin_to_send().await?);
+        }
+        let size = self.buffer.len();
+        let sending = self.sending.as_mut().expect("it was just begun");
+        for piece in self.buffer.take(size) {
+            if sending.body.send(Next::Piece(piece)).await.is_err() {
+                // The server has answered before the end.
+                return Err(match (&mut sending.task).await {
+                    Ok(Err(failure)) => failure,
+                    _ => Failure::wrong(ErrorKind::Other, "it was answered before its end"),
+                });
+            }
+        }
+        self.start += size;
+        Ok(())
+    }
+
+    async fn begin_to_send(&mut self) -> std::result::Result<Sending, Failure> {
+        let name = match self.space.protocol {
+            Protocol::Dav => {
+                let name = self.staged_name();
+                self.is_staged = true;
+                // Its bytes come once, so nothing may be missing.
+                self.space.client.make_parents(&name).await?;
+                name
+            }
+            Protocol::Plain => self.space.client.name(&self.key),
+        };
+        let (body, coming) = mpsc::channel(2);
+        let pieces = stream::unfold(Some(coming), |left| async move {
+            let mut coming: mpsc::Receiver<Next> = left?;
+            match coming.recv().await {
+                Some(Next::Piece(piece)) => Some((Ok(piece), Some(coming))),
+                Some(Next::End) => None,
+                None => Some((Err(io::Error::from(io::ErrorKind::UnexpectedEof)), None)),
+            }
+        });
+        let space = Arc::clone(&self.space);
+        let task = AbortOnDropHandle::new(tokio::spawn(async move {
+            space.client.tell(Ask::new("PUT", &name).stream(wire::of_stream(pieces))).await
+        }));
+        Ok(Sending { body, task })
+    }
+
+    /// What makes durable all that was written before; `None` if it is.
+    fn begin_checkpoint(&mut self) -> Option<Awaited> {
+        let before = self.last.take().filter(|before| !matches!(before.peek(), Some(Ok(()))));
+        let end = self.written();
+        let piece = (self.kept < end).then(|| {
+            self.count += 1;
+            if self.count > MOST_PIECES {
+                (self.kept, self.count) = (self.start, 1);
+            }
+            let content = self.buffer.from(self.kept - self.start);
+            let name = self.note_piece(self.kept..end);
+            self.kept = end;
+            (name, content)
+        });
+        if before.is_none() && piece.is_none() {
+            return None;
+        }
+        let space = Arc::clone(&self.space);
+        let work = async move {
+            if let Some(before) = before {
+                before.await?;
+            }
+            match piece {
+                Some((name, content)) => space.put(&name, content).await,
+                None => Ok(()),
+            }
+        };
+        let work = work.boxed().shared();
+        self.last = Some(work.clone());
+        Some(work)
+    }
+
+    /// Publishes the object; answers its size.
+    async fn publish(&mut self, key: &Key) -> std::result::Result<u64, Failure> {
+        let name = self.space.client.name(key);
+        if self.space.protocol == Protocol::Plain {
+            return self.publish_plainly(&name).await;
+        }
+        let size = self.written();
+        let staged = match self.options.is_resumable && self.start > 0 {
+            true => self.assemble(size).await?,
+            false => {
+                let staged = self.staged_name();
+                self.is_staged = true;
+                self.send_whole(&staged).await?;
+                staged
+            }
+        };
+        // Such servers answer well and keep less.
+        let found = self.space.stat(&staged).await?.map(|stat| stat.size);
+        if found != Some(size) {
+            return Err(Failure::wrong(ErrorKind::Unavailable, "less was stored than was sent"));
+        }
+        self.space.client.rename(&staged, &name, size).await?;
+        Ok(size)
+    }
+
+    async fn publish_plainly(&mut self, name: &str) -> std::result::Result<u64, Failure> {
+        // Nothing keeps a key from being replaced, so this is a look before and no promise.
+        if self.sending.is_none() && self.space.stat(name).await?.is_some() {
+            return Err(Failure::wrong(ErrorKind::AlreadyExists, "an object is at the key"));
+        }
+        self.send_whole(name).await?;
+        let found = self.space.stat(name).await?;
+        Ok(found.ok_or_else(|| Failure::wrong(ErrorKind::Other, "what was put is not there"))?.size)
+    }
+
+    /// Puts the whole object, or what is left of one that is being sent.
+    async fn send_whole(&mut self, name: &str) -> std::result::Result<(), Failure> {
+        if self.sending.is_none() {
+            // Kept, so that a resumable one can be tried anew.
+            return self.space.put(name, self.buffer.from(0)).await;
+        }
+        self.send_buffer().await?;
+        let Some(Sending { body, task }) = self.sending.take() else { return Ok(()) };
+        let _ = body.send(Next::End).await;
+        task.await.unwrap_or_else(|_| Err(Failure::wrong(ErrorKind::Unavailable, "the service stops")))
+    }
+
+    /// Makes one object of the pieces; answers its name.
+    async fn assemble(&mut self, size: u64) -> std::result::Result<String, Failure> {
+        if let Some(checkpoint) = self.begin_checkpoint() {
+            checkpoint.await?;
+        }
+        let parts: Vec<_> = cover(&self.pieces, 0, size)
+            .ok_or_else(|| Failure::wrong(ErrorKind::Other, "pieces that were put are missing"))?
+            .into_iter()
+            .map(|(piece, range)| (self.piece_name(piece), piece.range.clone(), range))
+            .collect();
+        if let [(name, has, _)] = parts.as_slice()
+            && *has == (0..size)
+        {
+            return Ok(name.clone());
+        }
+        let staged = self.staged_name();
+        let attempt = || {
+            let (space, parts) = (Arc::clone(&self.space), parts.clone());
+            let content = stream::iter(parts).then(move |(name, has, range)| {
+                let content = Content { space: Arc::clone(&space), name };
+                reading::read(content, range.start - has.start..range.end - has.start)
+            });
+            let body = wire::of_stream(content.try_flatten().map_err(io::Error::other).boxed());
+            self.space.client.tell(Ask::new("PUT", &staged).body(body, size))
+        };
+        insist(attempt).await?;
+        Ok(staged)
+    }
+
+    async fn conclude(mut self: Box<Self>, key: &Key) -> Result<u64> {
+        let size = self.publish(key).await.map_err(|failure| lost(failure).at("finish", Some(key)))?;
+        if self.is_staged
+            && let Err(problem) = self.space.sweep(self.upload).await
+        {
+            tracing::warn!(
+                upload.id = %self.upload,
+                problem = %problem,
+                "what was staged of a published object could not be removed; sweeping the upload does"
+            );
+        }
+        Ok(size)
+    }
+}
+
+#[async_trait]
+impl driver::Writer for Writer {
+    async fn write(&mut self, batch: Batch) -> Result<()> {
+        let encoded = tokio::task::spawn_blocking(move || batch.encode()).await;
+        let encoded =
+            encoded.map_err(|stopped| error(ErrorKind::Unavailable, "write", Some(&self.key), stopped))?;
+        for piece in encoded {
+            self.append(piece).await.map_err(|failure| lost(failure).at("write", Some(&self.key)))?;
+        }
+        Ok(())
+    }
+
+    fn checkpoint(&mut self) -> BoxFuture<'static, Result<()>> {
+        let key = self.key.clone();
+        if !self.options.is_resumable {
+            let reason = "an object that is not resumable has no checkpoints";
+            return Box::pin(ready(Err(error(ErrorKind::Unsupported, "checkpoint", Some(&key), reason))));
+        }
+        let (work, hold) = (self.begin_checkpoint(), self.hold.clone());
+        Box::pin(async move {
+            let _held_until_it_ends = hold;
+            match work {
+                Some(work) => work.await.map_err(|failure| lost(failure).at("checkpoint", Some(&key))),
+                None => Ok(()),
+            }
+        })
+    }
+
+    async fn finish(self: Box<Self>) -> Result<u64> {
+        let key = self.key.clone();
+        self.conclude(&key).await
+    }
+
+    async fn finish_at(self: Box<Self>, key: &Key) -> Result<u64> {
+        if self.space.protocol == Protocol::Plain {
+            return Err(error(ErrorKind::Unsupported, "finish", Some(key), "nothing has another name here"));
+        }
+        self.conclude(key).await
+    }
+
+    async fn abort(mut self: Box<Self>) -> Result<()> {
+        self.last = None;
+        let was_sent = self.sending.take().is_some();
+        let removed = match self.space.protocol {
+            Protocol::Dav if self.is_staged => self.space.sweep(self.upload).await,
+            // Half of it may be there: some servers keep what has come.
+            Protocol::Plain if was_sent => self.space.remove(&self.space.client.name(&self.key)).await,
+            _ => Ok(()),
+        };
+        removed.map_err(|failure| failure.at("abort", Some(&self.key)))
+    }
+}
+
+/// What is missing among what is staged is no object that is absent.
+fn lost(failure: Failure) -> Failure {
+    if failure.is_absent() { Failure::wrong(ErrorKind::Other, "what was staged is gone") } else { failure }
+}

@@ -1,0 +1,74 @@
+//! Where a bucket is, and how it is spoken to.
+
+use crate::wire::Options;
+use std::fmt;
+
+/// Smallest part of a multipart upload that S3 takes, but for the last.
+pub const LEAST_PART_BYTES: u64 = 5 * 1024 * 1024;
+
+/// A volume in a bucket.
+#[derive(Clone)]
+pub struct Config {
+    /// `https://host[:port]` or `http://host[:port]`, without a path.
+    pub endpoint: String,
+    /// The name of the region that requests are signed for.
+    pub region: String,
+    /// The bucket. It has to exist.
+    pub bucket: String,
+    /// Whether the bucket is part of the host's name instead of the path.
+    pub is_virtual_host: bool,
+    /// Put before every key: empty, or segments each followed by `/`.
+    pub prefix: String,
+    /// Who signs.
+    pub credentials: Credentials,
+    /// How the endpoint is reached.
+    pub wire: Options,
+    /// Bytes of a part, at least 5 MiB. Larger objects have larger parts.
+    pub part_bytes: u64,
+    /// Bytes of parts that are under way at a time, of all writers together.
+    pub in_flight_bytes: u64,
+}
+
+impl Config {
+    /// A bucket with the usual settings.
+    pub fn new(endpoint: impl Into<String>, bucket: impl Into<String>, credentials: Credentials) -> Self {
+        Self {
+            endpoint: endpoint.into(),
+            region: "us-east-1".to_owned(),
+            bucket: bucket.into(),
+            is_virtual_host: false,
+            prefix: String::new(),
+            credentials,
+            wire: Options::default(),
+            part_bytes: 8 * 1024 * 1024,
+            in_flight_bytes: 128 * 1024 * 1024,
+        }
+    }
+}
+
+impl fmt::Debug for Config {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Config")
+            .field("endpoint", &self.endpoint)
+            .field("bucket", &self.bucket)
+            .field("prefix", &self.prefix)
+            .finish_non_exhaustive()
+    }
+}
+
+/// An access key.
+#[derive(Clone)]
+pub struct Credentials {
+    /// The id of the key.
+    pub access_key: String,
+    /// The secret.
+    pub secret_key: String,
+    /// The token of a session, if the key belongs to one.
+    pub session_token: Option<String>,
+}
+
+impl fmt::Debug for Credentials {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Credentials").field("access_key", &self.access_key).finish_non_exhaustive()
+    }
+}

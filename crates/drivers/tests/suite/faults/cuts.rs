@@ -1,0 +1,171 @@
+//! Connections that are lost in mid-transfer, at random places: the content is the same in the end.
+//!
+//! `COFFER_CUTS` says how many places are tried, of each kind.
+
+use super::{Fault, Proxy, assert_kind, impatient, open_http, open_s3};
+use crate::{
+    servers,
+    support::{fresh_key, noise, read, resumable, resume_when_free},
+};
+use bytes::Bytes;
+use coffer_domain::{
+    driver::{Driver, ErrorKind, WriteOptions},
+    id::UploadId,
+};
+use coffer_drivers::{http, s3};
+use coffer_test_servers::{Kind, Server};
+use std::sync::Arc;
+
+const MIB: usize = 1024 * 1024;
+
+fn cuts() -> u64 {
+    std::env::var("COFFER_CUTS").ok().and_then(|cuts| cuts.parse().ok()).unwrap_or(5)
+}
+
+/// A number below `end` that is another each time.
+fn random(end: u64) -> u64 {
+    (uuid::Uuid::new_v4().as_u128() as u64) % end
+}
+
+/// A driver on the other side of a proxy.
+struct Rig {
+    driver: Arc<dyn Driver>,
+    proxy: Proxy,
+    _server: Arc<Server>,
+}
+
+async fn rig(kind: Kind) -> Option<Rig> {
+    let server = kind.shared()?;
+    let proxy = Proxy::start(server.address()).await;
+    let driver = match kind {
+        Kind::RcloneS3 => {
+            let config = servers::s3_config(&proxy.url(), &server.place());
+            open_s3(s3::Config { part_bytes: s3::LEAST_PART_BYTES, ..config }).await
+        }
+        _ => {
+            let config = servers::http_config(kind, &proxy.url(), &server.place());
+            open_http(http::Config { part_bytes: 2 * MIB as u64, ..config }).await
+        }
+    };
+    Some(Rig { driver: driver.unwrap(), proxy, _server: server })
+}
+
+/// Writes a resumable object as the service does: a checkpoint now and then, and after a failure from the last one on. Answers how often
+/// it had to go on.
+async fn upload(driver: &dyn Driver, content: &Bytes) -> (coffer_domain::path::Key, u64) {
+    let (upload, key) = (UploadId::new(), fresh_key());
+    let (mut recorded, mut resumed) = (0, 0);
+    let mut writer = loop {
+        match driver.begin(upload, &key, resumable()).await {
+            Ok(writer) => break writer,
+            Err(failure) => assert!(failure.kind.is_retryable(), "{failure:?}"),
+        }
+    };
+    loop {
+        let outcome = async {
+            for at in (recorded..content.len()).step_by(MIB) {
+                let end = content.len().min(at + MIB);
+                writer.write(vec![content.slice(at..end)].into()).await?;
+                if (end / MIB).is_multiple_of(3) {
+                    writer.checkpoint().await?;
+                    recorded = end;
+                }
+            }
+            writer.finish().await
+        };
+        match outcome.await {
+            Ok(size) => {
+                assert_eq!(size, content.len() as u64);
+                return (key, resumed);
+            }
+            Err(failure) => assert!(failure.kind.is_retryable(), "{failure:?}"),
+        }
+        resumed += 1;
+        assert!(resumed < 20);
+        writer = resume_when_free(driver, upload, &key, recorded as u64).await;
+    }
+}
+
+async fn uploads_survive(kind: Kind) {
+    let Some(Rig { driver, proxy, _server }) = rig(kind).await else { return };
+    let content = noise(12 * MIB + 345, 1);
+    for _ in 0..cuts() {
+        proxy.plan((0..4).map(|_| Fault::CutRequest(1 + random(6 * MIB as u64))));
+        let (key, _) = upload(&*driver, &content).await;
+        assert!(read(&*driver, &key).await.unwrap() == content);
+    }
+    assert!(proxy.cuts() >= cuts(), "{} connections were cut", proxy.cuts());
+}
+
+async fn reads_survive(kind: Kind) {
+    let Some(Rig { driver, proxy, _server }) = rig(kind).await else { return };
+    let (key, content) = (fresh_key(), noise(6 * MIB + 7, 2));
+    driver.store(UploadId::new(), &key, vec![content.clone()]).await.unwrap();
+    for _ in 0..cuts() {
+        proxy.plan((0..3).map(|_| Fault::CutAnswer(300 * 1024 + random(4 * MIB as u64))));
+        assert!(read(&*driver, &key).await.unwrap() == content);
+    }
+    assert!(proxy.cuts() >= cuts(), "{} connections were cut", proxy.cuts());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn uploads_to_s3_survive_cuts() {
+    uploads_survive(Kind::RcloneS3).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn uploads_to_webdav_survive_cuts() {
+    uploads_survive(Kind::ApacheDav).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn uploads_to_rclones_webdav_survive_cuts() {
+    uploads_survive(Kind::RcloneWebdav).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn reads_from_s3_survive_cuts() {
+    reads_survive(Kind::RcloneS3).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn reads_from_webdav_survive_cuts() {
+    reads_survive(Kind::ApacheDav).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn reads_from_plain_http_survive_cuts() {
+    reads_survive(Kind::Nginx).await;
+}
+
+/// A body that is given up must not pass for a whole one, which a chunked one that just ends would.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_given_up_in_the_middle_is_not_published() {
+    let Some(Rig { driver, proxy: _proxy, _server }) = rig(Kind::Nginx).await else { return };
+    for is_aborted in [false, true] {
+        let key = fresh_key();
+        let mut writer = driver.begin(UploadId::new(), &key, WriteOptions::default()).await.unwrap();
+        for n in 0..5 {
+            writer.write(vec![noise(MIB, n)].into()).await.unwrap();
+        }
+        if is_aborted {
+            writer.abort().await.unwrap();
+        } else {
+            drop(writer);
+        }
+        assert_eq!(driver.stat(&key).await.unwrap(), None);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_that_falls_silent_is_given_up() {
+    let Some(server) = Kind::RcloneS3.shared() else { return };
+    let proxy = Proxy::start(server.address()).await;
+    let config = servers::s3_config(&proxy.url(), &server.place());
+    let driver = open_s3(s3::Config { wire: impatient(), ..config }).await.unwrap();
+    proxy.plan([Fault::Stall(100); 64]);
+    let stored = driver.store(UploadId::new(), &fresh_key(), vec![noise(200_000, 1)]).await;
+    assert_kind(stored, ErrorKind::Timeout, "an upload");
+    proxy.plan([Fault::Stall(100); 64]);
+    assert_kind(driver.list("", None, 1).await, ErrorKind::Timeout, "a listing");
+}

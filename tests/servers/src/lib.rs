@@ -1,0 +1,67 @@
+#![doc = include_str!("../README.md")]
+
+mod apache;
+mod missing;
+mod nginx;
+mod process;
+mod rclone;
+
+pub use process::Server;
+
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+
+/// What S3's servers take as the access key.
+pub const ACCESS_KEY: &str = "test-access-key";
+/// What S3's servers take as the secret.
+pub const SECRET_KEY: &str = "test-secret-key";
+/// What servers of HTTP take as the user's name.
+pub const USER: &str = "tester";
+/// What servers of HTTP take as the password; Apache is told its sum.
+pub const PASSWORD: &str = "a test's password";
+
+/// A kind of server. One of each runs at a time: who asks while one runs shares it, and it ends with the last who has it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// `rclone serve s3`.
+    RcloneS3,
+    /// `rclone serve webdav`.
+    RcloneWebdav,
+    /// Apache with mod_dav.
+    ApacheDav,
+    /// nginx with PUT and DELETE, which is plain HTTP.
+    Nginx,
+}
+
+static RUNNING: [Mutex<Weak<Server>>; 4] = [const { Mutex::new(Weak::new()) }; 4];
+
+impl Kind {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::RcloneS3, Self::RcloneWebdav, Self::ApacheDav, Self::Nginx];
+
+    /// One that runs, or `None` where its program is missing.
+    ///
+    /// # Panics
+    /// If it does not start, or is missing where `COFFER_REQUIRE_BACKENDS` says that it must not.
+    pub fn shared(self) -> Option<Arc<Server>> {
+        let mut running = RUNNING[self as usize].lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(server) = running.upgrade() {
+            return Some(server);
+        }
+        let server = Arc::new(self.start()?);
+        *running = Arc::downgrade(&server);
+        Some(server)
+    }
+
+    /// One of its own.
+    ///
+    /// # Panics
+    /// As [`Kind::shared`].
+    pub fn start(self) -> Option<Server> {
+        match self {
+            Self::RcloneS3 => rclone::s3(),
+            Self::RcloneWebdav => rclone::webdav(),
+            Self::ApacheDav => apache::dav(),
+            Self::Nginx => nginx::put(),
+        }
+    }
+}
