@@ -6,7 +6,7 @@ use coffer_domain::page::{Cursor, PageRequest};
 use coffer_domain::quota::{self, Kind};
 use coffer_domain::request::Request;
 use coffer_domain::store::Store;
-use coffer_domain::upload::{Checkpoint, Filter, Scope};
+use coffer_domain::upload::{Checkpoint, Filter, Held, Scope};
 use coffer_persistence::PgStore;
 use coffer_persistence::database::Options;
 
@@ -107,21 +107,31 @@ async fn recording_progress_touches_no_index() {
     let held_snapshots = "SELECT count(*) FROM pg_stat_activity
         WHERE backend_xmin IS NOT NULL AND pid <> pg_backend_pid() AND (datid IS NULL OR datname = current_database())";
     rig.run("ALTER TABLE storage_uploads SET (autovacuum_enabled = false)").await;
-    for persisted_size in 1..=60 {
-        rig.until(held_snapshots, "0").await;
-        let checkpoints: Vec<_> = held
-            .iter()
-            .map(|held| Checkpoint { held: *held, persisted_size, state: state.clone() })
-            .collect();
-        read(&rig, "storage_uploads_pkey", async |store| {
-            assert_eq!(store.checkpoint_uploads(&checkpoints).await.unwrap().len(), 20);
-        })
-        .await;
+    let mut hot = Vec::new();
+    // One may begin between a look and a checkpoint. The database is this test's own, so three runs do not all meet so many.
+    for run in 0..3 {
+        for step in 1..=60 {
+            rig.until(held_snapshots, "0").await;
+            let checkpoint = |held: &Held| Checkpoint {
+                held: *held,
+                persisted_size: run as u64 * 60 + step,
+                state: state.clone(),
+            };
+            let checkpoints: Vec<_> = held.iter().map(checkpoint).collect();
+            read(&rig, "storage_uploads_pkey", async |store| {
+                assert_eq!(store.checkpoint_uploads(&checkpoints).await.unwrap().len(), 20);
+            })
+            .await;
+        }
+        let counted = "SELECT n_tup_hot_upd * 100 / n_tup_upd FROM pg_stat_user_tables
+            WHERE relname = 'storage_uploads' AND n_tup_upd >= 1200";
+        hot.push(rig.text(counted).await.parse::<u64>().unwrap());
+        if hot[run] >= 80 {
+            return;
+        }
+        rig.run("SELECT pg_stat_reset_single_table_counters('storage_uploads'::regclass)").await;
     }
-    let hot = rig
-        .text("SELECT n_tup_hot_upd * 100 / n_tup_upd FROM pg_stat_user_tables WHERE relname = 'storage_uploads' AND n_tup_upd >= 1200")
-        .await;
-    assert!(hot.parse::<u64>().unwrap() >= 80, "{hot} % within their page");
+    panic!("{hot:?} % within their page");
 }
 
 #[tokio::test]

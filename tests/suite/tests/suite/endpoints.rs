@@ -251,9 +251,8 @@ async fn a_volume_needs_an_endpoint_of_its_kind() {
             "{volume:?}"
         );
     }
-    // Its server is nowhere.
     let status = crate::volumes::create(&operator, on_web(&web, "")).await.unwrap_err();
-    assert_eq!(refusal(&status), (Code::Unavailable, "BACKEND_UNAVAILABLE".to_owned()));
+    assert_eq!(refusal(&status), (Code::FailedPrecondition, "VOLUME_CONFLICT".to_owned()));
     let made = "SELECT count(*) FROM storage_volumes WHERE name = 'remote'";
     assert_eq!(cofferd.database.number(made).await, 0);
 }
