@@ -49,6 +49,12 @@ fn descriptor(call: &Call) -> &str {
     call.arguments.split('<').next().unwrap()
 }
 
+/// What a call has received, as the trace writes it.
+fn received(call: &Call) -> &str {
+    let text = call.arguments.split_once('"').and_then(|(_, rest)| rest.rsplit_once('"'));
+    text.map_or("", |(text, _)| text)
+}
+
 /// The chain of one upload; panics where a link is missing. Answers the sync of its folder.
 fn chain<'a>(trace: &'a [Call], path: &str, key: &str) -> &'a Call {
     let (folder, name) = key.rsplit_once('/').unwrap();
@@ -79,8 +85,14 @@ fn chain<'a>(trace: &'a [Call], path: &str, key: &str) -> &'a Call {
     let told = told.iter().find(|told| reachable.is_before(told));
     let told = told.unwrap_or_else(|| panic!("the rows of {path} come after {reachable:#?}"));
     let connection = format!("{}<", descriptor(told));
-    let committed = calls(trace, RECEIVES, &["COMMIT\\0"])
-        .find(|answer| answer.arguments.starts_with(&connection) && answer.ended > told.began)
+    // The answer may arrive in pieces that end anywhere.
+    let mut answered = String::new();
+    let committed = calls(trace, RECEIVES, &["socket:"])
+        .filter(|answer| answer.arguments.starts_with(&connection) && answer.ended > told.began)
+        .find(|answer| {
+            answered.push_str(received(answer));
+            answered.contains("COMMIT\\0")
+        })
         .unwrap_or_else(|| panic!("the rows of {path} are committed"));
     let sent: Vec<_> =
         calls(trace, SENDS, &["socket:", path]).filter(|sent| descriptor(sent) != descriptor(told)).collect();
