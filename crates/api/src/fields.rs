@@ -266,5 +266,18 @@ pub(crate) fn to_provider(provider: coffer_domain::volume::Provider) -> v1::Prov
     }
 }
 
+/// What a conversion gives, or the fields that it refuses.
+#[cfg(test)]
+pub(crate) fn converted<T>(convert: impl FnOnce(&mut Fields) -> Option<T>) -> Result<T, Vec<String>> {
+    let mut fields = Fields::default();
+    let value = convert(&mut fields);
+    fields.finish(value).map_err(|error| match error {
+        coffer_domain::Error::Invalid(violations) => {
+            violations.into_iter().map(|violation| violation.field).collect()
+        }
+        other => panic!("{other}"),
+    })
+}
+
 #[cfg(test)]
 mod tests;

@@ -446,9 +446,9 @@ impl From<driver::Error> for Error {
             driver::ErrorKind::Unavailable | driver::ErrorKind::Timeout => {
                 Self::Unavailable(Unavailable::Backend)
             }
-            driver::ErrorKind::Denied => {
-                Self::State(State::VolumeConflict("the backend refuses the service's credentials"))
-            }
+            driver::ErrorKind::Denied => Self::State(State::VolumeConflict(
+                "the backend refuses the service, or may not be connected to",
+            )),
             driver::ErrorKind::NotFound | driver::ErrorKind::AlreadyExists | driver::ErrorKind::Other => {
                 Self::internal("use a volume's backend", error)
             }

@@ -1,15 +1,17 @@
 //! Volumes and what they stand on.
 
+mod place;
+
+pub use place::{HttpPlace, OpenBackend, Place, S3Place};
+
 use crate::{
-    endpoint::{BaseUrl, Login},
     error::{FieldViolation, Resource},
-    id::{ClusterId, CredentialId, EndpointId, LocalPathId, VolumeId},
+    id::{CredentialId, EndpointId, LocalPathId, VolumeId},
     path::{PathRules, check_segment},
-    secret::Secret,
     time::Timestamp,
 };
 use serde::{Deserialize, Serialize};
-use std::{path::PathBuf, str::FromStr};
+use std::str::FromStr;
 
 /// Most bytes of a volume's name.
 pub const MAX_NAME_BYTES: usize = 100;
@@ -429,58 +431,6 @@ pub struct LocalPath {
     pub description: String,
     /// When it was approved.
     pub created_at: Timestamp,
-}
-
-/// Everything a driver needs to open a volume's backend.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct OpenBackend {
-    /// The volume.
-    pub volume: VolumeId,
-    /// The metadata database, which the volume's marker names.
-    pub cluster: ClusterId,
-    /// Put before every key: empty, or segments ending with `/`.
-    pub prefix: String,
-    /// Where.
-    pub place: Place,
-}
-
-/// A backend's address.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Place {
-    /// An absolute directory.
-    Local(PathBuf),
-    /// A bucket.
-    S3(S3Place),
-    /// A server.
-    Http(HttpPlace),
-}
-
-/// A bucket, and what opens it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct S3Place {
-    /// The API, without a path.
-    pub url: BaseUrl,
-    /// The bucket's name.
-    pub bucket: String,
-    /// The region requests are signed for.
-    pub region: String,
-    /// Whether the bucket stands in the path of requests, and not before the host.
-    pub use_path_style: bool,
-    /// Access key id.
-    pub access_key: String,
-    /// Secret access key.
-    pub secret_key: Secret,
-}
-
-/// An HTTP or WebDAV server, and what opens it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct HttpPlace {
-    /// What keys are put behind.
-    pub url: BaseUrl,
-    /// Whether an object is `{url}?id={key}` and not `{url}/{key}`.
-    pub use_query_params: bool,
-    /// What opens it, never [`Login::S3`]; `None`: it is open.
-    pub login: Option<Login>,
 }
 
 fn is_name(text: &str) -> bool {

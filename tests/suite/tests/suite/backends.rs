@@ -16,7 +16,7 @@ use coffer_tests::{
     grpc::{Clients, at, by_id, finish, noise, of_upload, pieces, refusal},
     proxy::{Fault, Proxy},
 };
-use std::path::PathBuf;
+use std::{path::PathBuf, sync::Arc};
 use tonic::{Code, Status};
 
 const MIB: usize = 1024 * 1024;
@@ -33,7 +33,7 @@ struct Remote {
     proxy: Proxy,
     /// Where the volume's objects are.
     place: PathBuf,
-    _server: std::sync::Arc<Server>,
+    server: Arc<Server>,
 }
 
 impl Remote {
@@ -48,7 +48,7 @@ impl Remote {
         let backend = backend(&operator, kind, &proxy.addr(), &place).await;
         create(&operator, far(backend)).await.unwrap();
         let place = server.directory(&place);
-        Some(Self { cofferd, ann, operator, proxy, place, _server: server })
+        Some(Self { cofferd, ann, operator, proxy, place, server })
     }
 
     async fn read(&self, id: &str, offset: i64, length: i64) -> Result<Vec<u8>, Status> {
@@ -205,7 +205,7 @@ async fn a_sick_server_hurts_its_volume(kind: Kind) {
     let status = far.read(&file.id, 0, 0).await.unwrap_err();
     assert_eq!(status.code(), Code::Unavailable, "{status:?}");
     far.ann.upload(at("on the disk"), b"hello").await.unwrap();
-    far.proxy.point_at(&far._server.address().to_string());
+    far.proxy.point_at(&far.server.address().to_string());
     assert_eq!(far.read(&file.id, 0, 0).await.unwrap(), b"hello");
     far.ann.upload(on_far("afterwards"), b"hello").await.unwrap();
 }

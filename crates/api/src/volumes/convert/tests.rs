@@ -1,19 +1,11 @@
 use super::*;
-use coffer_domain::{Error, time::now};
+use crate::fields::converted;
+use coffer_domain::time::now;
 use prost_types::{Duration as WireDuration, FieldMask};
 
 fn wire(id: LocalPathId) -> v1::Volume {
     let backend = v1::volume::Backend::Local(LocalBackend { local_path_id: id.to_string() });
     v1::Volume { name: "main".into(), backend: Some(backend), ..v1::Volume::default() }
-}
-
-fn converted<T>(convert: impl FnOnce(&mut Fields) -> Option<T>) -> Result<T, Vec<String>> {
-    let mut fields = Fields::default();
-    let value = convert(&mut fields);
-    fields.finish(value).map_err(|error| match error {
-        Error::Invalid(violations) => violations.into_iter().map(|violation| violation.field).collect(),
-        other => panic!("{other}"),
-    })
 }
 
 fn change(volume: v1::Volume, paths: &[&str]) -> Result<(VolumeId, Changes), Vec<String>> {

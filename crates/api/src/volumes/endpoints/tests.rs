@@ -1,16 +1,7 @@
 use super::*;
-use coffer_domain::Error;
+use crate::fields::converted;
 use prost_types::FieldMask;
 use v1::{endpoint::Server as WireServer, login::Kind};
-
-fn converted<T>(convert: impl FnOnce(&mut Fields) -> Option<T>) -> Result<T, Vec<String>> {
-    let mut fields = Fields::default();
-    let value = convert(&mut fields);
-    fields.finish(value).map_err(|error| match error {
-        Error::Invalid(violations) => violations.into_iter().map(|violation| violation.field).collect(),
-        other => panic!("{other}"),
-    })
-}
 
 fn bucket(endpoint_url: &str, use_ssl: Option<bool>) -> v1::Endpoint {
     let bucket = v1::S3Bucket {
