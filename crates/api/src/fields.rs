@@ -272,9 +272,7 @@ pub(crate) fn converted<T>(convert: impl FnOnce(&mut Fields) -> Option<T>) -> Re
     let mut fields = Fields::default();
     let value = convert(&mut fields);
     fields.finish(value).map_err(|error| match error {
-        coffer_domain::Error::Invalid(violations) => {
-            violations.into_iter().map(|violation| violation.field).collect()
-        }
+        Error::Invalid(violations) => violations.into_iter().map(|violation| violation.field).collect(),
         other => panic!("{other}"),
     })
 }
