@@ -202,7 +202,10 @@ fn quota_violation(exhausted: &Exhausted) -> QuotaViolation {
 
 fn state_subject(state: &State) -> &'static str {
     match state {
-        State::VolumeInactive | State::VolumeNotEmpty | State::VolumeConflict(_) => "volume",
+        State::VolumeInactive
+        | State::VolumeNotEmpty
+        | State::VolumeConflict(_)
+        | State::AddressForbidden(_) => "volume",
         State::FileStatus(_) => "file",
         State::InUse(_) => "resource",
         State::LocalPath(_) => "local path",

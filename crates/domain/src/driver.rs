@@ -3,8 +3,10 @@
 //! The contract is in the documentation of [`Driver`] and [`Writer`]; the conformance suite is its proof. Change both together.
 
 mod error;
+mod published;
 
 pub use error::{Error, ErrorKind};
+pub use published::{NativeVersion, NotANativeVersion, Published};
 
 use crate::path::Key;
 use crate::volume::Provider;
@@ -87,11 +89,11 @@ pub trait Driver: Send + Sync + fmt::Debug {
     ) -> Result<Box<dyn Writer>>;
 
     /// Writes an object whose bytes are all here and publishes it at `key`: [`Driver::begin`], [`Writer::write`] and [`Writer::finish`] in
-    /// one, with as few waits as the backend allows. Answers its size as the backend has it.
+    /// one, with as few waits as the backend allows.
     ///
     /// # Behaviour
     /// That of the three. What fails leaves at most a staged object that [`Driver::sweep`] removes.
-    async fn store(&self, upload: crate::id::UploadId, key: &Key, content: Vec<Bytes>) -> Result<u64> {
+    async fn store(&self, upload: crate::id::UploadId, key: &Key, content: Vec<Bytes>) -> Result<Published> {
         let declared_size = Some(content.iter().map(|piece| piece.len() as u64).sum());
         let mut writer =
             self.begin(upload, key, WriteOptions { declared_size, ..WriteOptions::default() }).await?;
@@ -133,7 +135,8 @@ pub trait Driver: Send + Sync + fmt::Debug {
     /// Size and age of the object at `key`, or `None`.
     async fn stat(&self, key: &Key) -> Result<Option<Stat>>;
 
-    /// Removes the object at `key`, durably: it does not come back after a power cut. An absent object is a success.
+    /// Removes the object at `key`, durably: it does not come back after a power cut. An absent object is a success. Where the backend keeps
+    /// versions it is then absent, and its versions stay until [`Driver::delete_version`] removes them.
     async fn delete(&self, key: &Key) -> Result<()>;
 
     /// Up to `limit` objects with keys after `after` in byte order, below `.coffer/` only where `after` or `prefix` is.
@@ -166,6 +169,40 @@ pub trait Driver: Send + Sync + fmt::Debug {
         Err(unsupported("unlink", path))
     }
 
+    /// [`Driver::read`] of one version of the object at `key`, be it the current one, an earlier one, or one of an object that was deleted.
+    ///
+    /// Requires the capability `versions`.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NotFound`] before the first piece if there is no such version.
+    async fn read_version(
+        &self,
+        key: &Key,
+        version: &NativeVersion,
+        range: Range<u64>,
+        size: PieceSize,
+    ) -> Result<ByteStream> {
+        let _ = (version, range, size);
+        Err(unsupported("read", key))
+    }
+
+    /// [`Driver::stat`] of one version.
+    ///
+    /// Requires the capability `versions`.
+    async fn stat_version(&self, key: &Key, version: &NativeVersion) -> Result<Option<Stat>> {
+        let _ = version;
+        Err(unsupported("stat", key))
+    }
+
+    /// Removes one version of the object at `key` for good, and no other: if it was the current one, the one before it is current again. An
+    /// absent one is a success.
+    ///
+    /// Requires the capability `versions`.
+    async fn delete_version(&self, key: &Key, version: &NativeVersion) -> Result<()> {
+        let _ = version;
+        Err(unsupported("delete", key))
+    }
+
     /// Removes what an upload that is over has left staged.
     async fn sweep(&self, upload: crate::id::UploadId) -> Result<()>;
 }
@@ -188,11 +225,11 @@ pub trait Writer: Send {
     /// After an error nothing written since the last checkpoint can be relied upon.
     fn checkpoint(&mut self) -> BoxFuture<'static, Result<()>>;
 
-    /// Makes everything durable and publishes it at the key, whole or not at all; answers its size as the backend has it.
+    /// Makes everything durable and publishes it at the key, whole or not at all.
     ///
     /// # Errors
     /// [`ErrorKind::AlreadyExists`] if there is an object at the key: keys are never reused, so it is not ours.
-    async fn finish(self: Box<Self>) -> Result<u64>;
+    async fn finish(self: Box<Self>) -> Result<Published>;
 
     /// [`Writer::finish`] at another key than [`Driver::begin`] named: what is chosen by the content is known at its end.
     ///
@@ -200,7 +237,7 @@ pub trait Writer: Send {
     /// That of `finish`. A resumable object is afterwards [resumed](Driver::resume) under this key.
     ///
     /// Requires the capability `rename`.
-    async fn finish_at(self: Box<Self>, key: &Key) -> Result<u64> {
+    async fn finish_at(self: Box<Self>, key: &Key) -> Result<Published> {
         Err(unsupported("finish", key))
     }
 
@@ -268,6 +305,8 @@ pub struct Capabilities {
     pub copy: bool,
     /// What is staged can be published at another key than it was begun for.
     pub rename: bool,
+    /// An object that is replaced or deleted stays as a version, which is read and removed by the backend's own id of it.
+    pub versions: bool,
 }
 
 /// An object's size and age.

@@ -33,13 +33,58 @@ pub enum Refused {
         error: io::Error,
     },
     /// It resolves, but to nothing that may be dialled.
-    #[error("{host} is at {address}, which may not be connected to")]
-    Forbidden {
-        /// The name.
-        host: String,
-        /// The first of its addresses.
-        address: IpAddr,
-    },
+    #[error("{0}")]
+    Forbidden(#[from] Forbidden),
+}
+
+/// An address that may not be dialled. It tells of the networks the service is in: for operators and the log.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{host} is at {address}, which may not be connected to: {rule}")]
+pub struct Forbidden {
+    /// The name.
+    pub host: String,
+    /// The first of its addresses.
+    pub address: IpAddr,
+    /// What refuses it.
+    pub rule: Rule,
+}
+
+impl Forbidden {
+    /// That which an error comes from, however deep it lies.
+    pub fn behind<'a>(error: &'a (dyn std::error::Error + 'static)) -> Option<&'a Self> {
+        std::iter::successors(Some(error), |error| error.source()).find_map(|error| error.downcast_ref())
+    }
+}
+
+/// What of the policy refuses an address.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Rule {
+    /// It is in a network that is denied by name.
+    #[error("egress.deny has {0}")]
+    Denied(Network),
+    /// It is of a kind that is refused unless a network that has it is allowed by name.
+    #[error("it is {0}, and no network of egress.allow has it")]
+    Reserved(Kind),
+}
+
+/// Kinds of addresses that belong to a machine, its link or its cloud.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Kind {
+    /// Of this machine.
+    #[error("a loopback address")]
+    Loopback,
+    /// Of this link, where clouds keep their metadata services.
+    #[error("a link-local address")]
+    LinkLocal,
+    /// Of a cloud's metadata service elsewhere.
+    #[error("an address of a cloud's metadata service")]
+    Metadata,
+    /// Of many.
+    #[error("a multicast address")]
+    Multicast,
+    /// Of nobody.
+    #[error("a reserved address")]
+    Reserved,
 }
 
 impl Policy {
@@ -52,56 +97,70 @@ impl Policy {
         let Some(first) = found.first().map(SocketAddr::ip) else {
             return Err(unknown(io::Error::from(io::ErrorKind::NotFound)));
         };
+        // The first is told with its rule, should there be none that may.
+        let rule = self.check(first);
         let allowed: Vec<_> =
             found.into_iter().filter(|address| self.permits(address.ip())).take(MAX_ADDRESSES).collect();
-        if allowed.is_empty() {
-            return Err(Refused::Forbidden { host: host.to_owned(), address: first });
+        match rule {
+            Err(rule) if allowed.is_empty() => {
+                Err(Forbidden { host: host.to_owned(), address: first, rule }.into())
+            }
+            _ => Ok(allowed),
         }
-        Ok(allowed)
     }
 
     /// Whether an address may be dialled, however it is written.
     pub fn permits(&self, address: IpAddr) -> bool {
-        let is_in = |networks: &[Network]| networks.iter().any(|network| network.contains(address));
-        !is_in(&self.deny) && (is_in(&self.allow) || is_ordinary(address))
+        self.check(address).is_ok()
+    }
+
+    /// What refuses an address, if anything does.
+    fn check(&self, address: IpAddr) -> Result<(), Rule> {
+        let found = |networks: &[Network]| networks.iter().find(|network| network.contains(address)).copied();
+        match (found(&self.deny), found(&self.allow)) {
+            (Some(network), _) => Err(Rule::Denied(network)),
+            (None, Some(_)) => Ok(()),
+            (None, None) => kind(address).map_or(Ok(()), |kind| Err(Rule::Reserved(kind))),
+        }
     }
 }
 
-fn is_ordinary(address: IpAddr) -> bool {
+/// The kind of an address that is not ordinary.
+fn kind(address: IpAddr) -> Option<Kind> {
     match address.to_canonical() {
-        IpAddr::V4(address) => is_ordinary_v4(address),
+        IpAddr::V4(address) => kind_v4(address),
         IpAddr::V6(address) => match embedded(address) {
-            Some(inner) => is_ordinary_v4(inner),
-            None => is_ordinary_v6(address),
+            Some(inner) => kind_v4(inner),
+            None => kind_v6(address),
         },
     }
 }
 
-fn is_ordinary_v4(address: Ipv4Addr) -> bool {
-    let [a, b, c, _] = address.octets();
-    let is_refused = a == 0
-        || address.is_loopback()
-        || address.is_link_local()
-        || address.is_multicast()
+fn kind_v4(address: Ipv4Addr) -> Option<Kind> {
+    match address.octets() {
+        _ if address.is_loopback() => Some(Kind::Loopback),
+        _ if address.is_link_local() => Some(Kind::LinkLocal),
+        _ if address.is_multicast() => Some(Kind::Multicast),
+        // Oracle's is at 192.0.0.192, Alibaba's at 100.100.100.200.
+        [192, 0, 0, _] | [100, 100, 100, _] => Some(Kind::Metadata),
         // 240.0.0.0/4 is reserved, with the broadcast address at its end.
-        || a >= 240
-        // Metadata services outside link-local: Oracle's at 192.0.0.192, Alibaba's at 100.100.100.200.
-        || [a, b, c] == [192, 0, 0]
-        || [a, b, c] == [100, 100, 100];
-    !is_refused
+        [0 | 240.., ..] => Some(Kind::Reserved),
+        _ => None,
+    }
 }
 
-fn is_ordinary_v6(address: Ipv6Addr) -> bool {
+fn kind_v6(address: Ipv6Addr) -> Option<Kind> {
     /// The metadata service of EC2.
     const EC2: Ipv6Addr = Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254);
     let is_site_local = address.segments()[0] & 0xffc0 == 0xfec0;
-    let is_refused = address.is_unspecified()
-        || address.is_loopback()
-        || address.is_unicast_link_local()
-        || address.is_multicast()
-        || is_site_local
-        || address == EC2;
-    !is_refused
+    match address {
+        _ if address.is_loopback() => Some(Kind::Loopback),
+        _ if address.is_unicast_link_local() || is_site_local => Some(Kind::LinkLocal),
+        _ if address.is_multicast() => Some(Kind::Multicast),
+        EC2 => Some(Kind::Metadata),
+        _ if address.is_unspecified() => Some(Kind::Reserved),
+        _ => None,
+    }
 }
 
 /// The IPv4 address that packets to a translating prefix end at: NAT64 (RFC 6052), 6to4 (RFC 3056), and the old compatible form.
@@ -180,7 +239,10 @@ mod tests {
     #[tokio::test]
     async fn a_name_is_as_good_as_its_addresses() {
         let refused = Policy::default().resolve("localhost", 80).await.unwrap_err();
-        assert!(matches!(&refused, Refused::Forbidden { address, .. } if address.is_loopback()), "{refused}");
+        assert!(
+            matches!(&refused, Refused::Forbidden(forbidden) if forbidden.address.is_loopback()),
+            "{refused}"
+        );
         for literal in ["127.0.0.1", "[::1]", "169.254.169.254", "0", "0x7f.1", "2130706433"] {
             assert!(Policy::default().resolve(literal, 80).await.is_err(), "{literal}");
         }
@@ -191,5 +253,45 @@ mod tests {
             Policy::default().resolve("10.1.2.3", 443).await.unwrap(),
             ["10.1.2.3:443".parse().unwrap()]
         );
+    }
+
+    #[tokio::test]
+    async fn a_refusal_names_the_address_and_the_rule() {
+        let policy = Policy { allow: Vec::new(), deny: networks(&["10.0.0.0/8"]) };
+        for (host, said) in [
+            (
+                "10.1.2.3",
+                "10.1.2.3 is at 10.1.2.3, which may not be connected to: egress.deny has 10.0.0.0/8",
+            ),
+            (
+                "0x7f.1",
+                "0x7f.1 is at 127.0.0.1, which may not be connected to: it is a loopback address, and no \
+                 network of egress.allow has it",
+            ),
+        ] {
+            let refused = policy.resolve(host, 80).await.unwrap_err();
+            assert_eq!(refused.to_string(), said);
+            assert_eq!(Forbidden::behind(&refused).map(ToString::to_string).as_deref(), Some(said));
+        }
+        for (address, kind) in [
+            ("169.254.169.254", Kind::LinkLocal),
+            ("fe80::1", Kind::LinkLocal),
+            ("::ffff:127.0.0.1", Kind::Loopback),
+            ("64:ff9b::169.254.169.254", Kind::LinkLocal),
+            ("100.100.100.200", Kind::Metadata),
+            ("fd00:ec2::254", Kind::Metadata),
+            ("ff02::1", Kind::Multicast),
+            ("0.0.0.0", Kind::Reserved),
+            ("::", Kind::Reserved),
+            ("255.255.255.255", Kind::Reserved),
+        ] {
+            assert_eq!(
+                Policy::default().check(address.parse().unwrap()),
+                Err(Rule::Reserved(kind)),
+                "{address}"
+            );
+        }
+        let unknown = Policy::default().resolve("no such name.invalid", 80).await.unwrap_err();
+        assert_eq!(Forbidden::behind(&unknown), None);
     }
 }

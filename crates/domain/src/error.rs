@@ -1,6 +1,6 @@
 //! What can go wrong, told by what the caller can do about it.
 
-use crate::{driver, id::FileId, quota::Exhausted};
+use crate::{driver, egress::Forbidden, id::FileId, quota::Exhausted};
 use std::fmt;
 
 /// Name of the checksum of a whole content, in [`Error::ChecksumMismatch`].
@@ -12,7 +12,7 @@ pub const CRC32C: &str = "CRC-32C";
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 /// Why a request was refused or failed. Each variant becomes one canonical code; texts are for the caller and never hold SQL,
-/// hosts, keys or a backend's own words.
+/// hosts, keys or a backend's own words; only an operator is told an address ([`Error::to_operator`]).
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// Fields are malformed: correct the request.
@@ -297,6 +297,9 @@ pub enum State {
     /// The change does not go with what the volume holds, or another volume has the place.
     #[error("{0}")]
     VolumeConflict(&'static str),
+    /// The policy of addresses refuses the volume's backend: which address and which rule, where the caller is an operator.
+    #[error("the service may not connect to the volume's backend{}", told(.0.as_ref()))]
+    AddressForbidden(Option<Forbidden>),
     /// The file's status forbids it.
     #[error("the file is {0}")]
     FileStatus(&'static str),
@@ -346,6 +349,14 @@ impl Error {
         source: impl Into<Box<dyn std::error::Error + Send + Sync>>,
     ) -> Self {
         Self::Internal { context, source: source.into() }
+    }
+
+    /// A driver's failure, told to whoever may know where the backend is: with the address that may not be connected to, and the rule.
+    pub fn to_operator(error: driver::Error) -> Self {
+        match Forbidden::behind(&error).cloned() {
+            Some(forbidden) => Self::State(State::AddressForbidden(Some(forbidden))),
+            None => error.into(),
+        }
     }
 
     /// Whether what the caller sent can never become a file: an upload that meets this is over. Everything else ends a stream.
@@ -413,6 +424,7 @@ impl Error {
             Self::State(State::VolumeInactive) => "VOLUME_INACTIVE",
             Self::State(State::VolumeNotEmpty) => "VOLUME_NOT_EMPTY",
             Self::State(State::VolumeConflict(_) | State::LocalPath(_)) => "VOLUME_CONFLICT",
+            Self::State(State::AddressForbidden(_)) => "ADDRESS_FORBIDDEN",
             Self::State(State::FileStatus(_)) => "FILE_STATUS",
             Self::State(State::InUse(_)) => "IN_USE",
             Self::QuotaExceeded(_) => "QUOTA_EXCEEDED",
@@ -446,8 +458,11 @@ impl From<driver::Error> for Error {
             driver::ErrorKind::Unavailable | driver::ErrorKind::Timeout => {
                 Self::Unavailable(Unavailable::Backend)
             }
+            driver::ErrorKind::Denied if Forbidden::behind(&error).is_some() => {
+                Self::State(State::AddressForbidden(None))
+            }
             driver::ErrorKind::Denied => Self::State(State::VolumeConflict(
-                "the backend refuses the service, or may not be connected to",
+                "the backend refuses the service, or its certificate is not trusted",
             )),
             driver::ErrorKind::NotFound | driver::ErrorKind::AlreadyExists | driver::ErrorKind::Other => {
                 Self::internal("use a volume's backend", error)
@@ -456,6 +471,42 @@ impl From<driver::Error> for Error {
     }
 }
 
+fn told(forbidden: Option<&Forbidden>) -> String {
+    forbidden.map(|forbidden| format!(": {forbidden}")).unwrap_or_default()
+}
+
 fn join<T: fmt::Display>(items: &[T]) -> String {
     items.iter().map(T::to_string).collect::<Vec<_>>().join("; ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::egress::Policy;
+    use std::sync::Arc;
+
+    #[tokio::test]
+    async fn only_an_operator_is_told_which_address_is_refused() {
+        let refused = Policy::default().resolve("127.0.0.1", 80).await.unwrap_err();
+        let source: Arc<dyn std::error::Error + Send + Sync> = Arc::new(refused);
+        let failure = || driver::Error {
+            kind: driver::ErrorKind::Denied,
+            operation: "open",
+            key: None,
+            source: Some(Arc::clone(&source)),
+        };
+        let user = Error::from(failure());
+        assert_eq!(user.to_string(), "the service may not connect to the volume's backend");
+        assert!(!format!("{user:?}").contains("127"));
+        let operator = Error::to_operator(failure());
+        assert_eq!(
+            operator.to_string(),
+            "the service may not connect to the volume's backend: 127.0.0.1 is at 127.0.0.1, which may not be \
+             connected to: it is a loopback address, and no network of egress.allow has it"
+        );
+        assert_eq!((user.reason(), operator.reason()), ("ADDRESS_FORBIDDEN", "ADDRESS_FORBIDDEN"));
+        // What a backend refuses itself is another thing.
+        let denied = driver::Error { source: None, ..failure() };
+        assert_eq!(Error::to_operator(denied).reason(), "VOLUME_CONFLICT");
+    }
 }

@@ -22,7 +22,7 @@ pub use quotas::QuotaQuery;
 pub use reads::{Piece, ReadSpec, Reading};
 pub use reconcile::{Difference, DifferenceKind, Report, Scan, VolumeReport};
 pub use uploads::{MAX_WHOLE_BYTES, UploadSpec, Whole, Writing};
-pub use volumes::{Check, CheckStep};
+pub use volumes::{Check, CheckProblem, CheckStep};
 
 use crate::{
     Error, Result,

@@ -10,7 +10,7 @@ mod resume;
 mod space;
 mod writer;
 
-pub use config::{Auth, Config};
+pub use config::Config;
 
 use crate::{
     error::error,
@@ -91,6 +91,8 @@ impl Driver for Http {
             // A copy is another object, which costs its bytes and does not tell whose it is.
             copy: false,
             rename: is_dav,
+            // DeltaV, which nobody serves.
+            versions: false,
         }
     }
 

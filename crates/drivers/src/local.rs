@@ -21,7 +21,9 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use client::{Root, describe};
 use coffer_domain::{
-    driver::{self, ByteStream, Capabilities, Driver, Listed, PieceSize, Result, Stat, WriteOptions},
+    driver::{
+        self, ByteStream, Capabilities, Driver, Listed, PieceSize, Published, Result, Stat, WriteOptions,
+    },
     id::UploadId,
     path::Key,
     volume::Provider,
@@ -92,6 +94,8 @@ impl Driver for Local {
             list: true,
             copy: true,
             rename: true,
+            // A replaced file is gone.
+            versions: false,
         }
     }
 
@@ -113,11 +117,11 @@ impl Driver for Local {
         Ok(Box::new(Writer::new(self.jobs.clone(), key.clone(), staged)))
     }
 
-    async fn store(&self, upload: UploadId, key: &Key, content: Vec<Bytes>) -> Result<u64> {
+    async fn store(&self, upload: UploadId, key: &Key, content: Vec<Bytes>) -> Result<Published> {
         let (staging, target) = (self.staging, self.root.location(key));
         let (_waiting, wanted) = Waiting::new();
         let store = move |root: &Arc<Root>| Staged::store(root, staging, upload, target, &content, &wanted);
-        self.run("store", Some(key), store).await
+        self.run("store", Some(key), store).await.map(Published::unversioned)
     }
 
     async fn resume(

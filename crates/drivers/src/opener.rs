@@ -1,10 +1,9 @@
 //! Opens the driver of a volume, with all wrappers.
 
-use crate::{WireOptions, error::error, http, local, s3, wrap};
+use crate::{WireOptions, http, local, s3, wrap};
 use async_trait::async_trait;
 use coffer_domain::{
-    driver::{Driver, ErrorKind, Open, Result},
-    endpoint::Login,
+    driver::{Driver, Open, Result},
     volume::{HttpPlace, OpenBackend, Place, S3Place},
 };
 use std::sync::Arc;
@@ -24,42 +23,23 @@ impl Opener {
 
     fn s3(&self, place: &S3Place, prefix: &str) -> s3::Config {
         let S3Place { url, bucket, region, use_path_style, access_key, secret_key } = place;
-        let credentials = s3::Credentials {
-            access_key: access_key.clone(),
-            secret_key: secret_key.expose().to_owned(),
-            session_token: None,
-        };
         s3::Config {
             region: region.clone(),
             is_virtual_host: !use_path_style,
             prefix: prefix.to_owned(),
             wire: self.wire.clone(),
-            ..s3::Config::new(url.to_string(), bucket, credentials)
+            ..s3::Config::new(url.to_string(), bucket, access_key, secret_key.clone())
         }
     }
 
-    fn http(&self, place: &HttpPlace, prefix: &str) -> Result<http::Config> {
+    fn http(&self, place: &HttpPlace, prefix: &str) -> http::Config {
         let HttpPlace { url, use_query_params, login } = place;
-        let auth = match login {
-            None => http::Auth::None,
-            Some(Login::Basic { username, password }) => {
-                http::Auth::Basic { user: username.clone(), password: password.expose().to_owned() }
-            }
-            Some(Login::Bearer { token }) => http::Auth::Bearer(token.expose().to_owned()),
-            Some(Login::CustomHeader { name, value }) => {
-                http::Auth::Header { name: name.clone(), value: value.expose().to_owned() }
-            }
-            Some(Login::S3 { .. }) => {
-                let why = "the credential is one of a bucket";
-                return Err(error(ErrorKind::Denied, "open", None, why));
-            }
-        };
-        Ok(http::Config {
+        http::Config {
             prefix: prefix.to_owned(),
             use_query_params: *use_query_params,
             wire: self.wire.clone(),
-            ..http::Config::new(url.to_string(), auth)
-        })
+            ..http::Config::new(url.to_string(), login.clone())
+        }
     }
 }
 
@@ -74,7 +54,7 @@ impl Open for Opener {
                 Arc::new(local::Local::open(config).await?)
             }
             Place::S3(place) => Arc::new(s3::S3::open(self.s3(place, prefix)).await?),
-            Place::Http(place) => Arc::new(http::Http::open(self.http(place, prefix)?).await?),
+            Place::Http(place) => Arc::new(http::Http::open(self.http(place, prefix)).await?),
         };
         Ok(wrap::all(driver, &self.options))
     }

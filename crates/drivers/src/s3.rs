@@ -10,9 +10,10 @@ mod multipart;
 mod objects;
 mod reader;
 mod staged;
+mod versions;
 mod writer;
 
-pub use config::{Config, Credentials, LEAST_PART_BYTES};
+pub use config::{Config, LEAST_PART_BYTES};
 
 use crate::{
     error::error,
@@ -24,7 +25,8 @@ use bytes::Bytes;
 use client::Client;
 use coffer_domain::{
     driver::{
-        self, ByteStream, Capabilities, Driver, ErrorKind, Listed, PieceSize, Result, Stat, WriteOptions,
+        self, ByteStream, Capabilities, Driver, ErrorKind, Listed, NativeVersion, PieceSize, Result, Stat,
+        WriteOptions,
     },
     id::UploadId,
     path::Key,
@@ -44,7 +46,7 @@ pub struct S3 {
 }
 
 impl S3 {
-    /// Connects, and finds out which checksum the endpoint looks at.
+    /// Connects, and finds out whether the bucket keeps versions and which checksum the endpoint looks at.
     ///
     /// # Errors
     /// `Denied` if the settings cannot be right or the credentials are refused, `Unavailable` if the endpoint or the bucket is away.
@@ -58,7 +60,7 @@ impl S3 {
             .await
             .map_err(|stopped| error(ErrorKind::Unavailable, "open", None, stopped))?
             .map_err(|failure| failure.at("open", None))?;
-        let client = Arc::new(client);
+        let client = client.look_at_versioning().await.map_err(|failure| failure.at("open", None))?;
         let integrity = client.probe().await.map_err(|failure| failure.at("open", None))?;
         Ok(Self { bucket: Arc::new(Bucket::new(client, integrity, part_bytes, in_flight_bytes)) })
     }
@@ -67,6 +69,28 @@ impl S3 {
         self.bucket.holds.take(upload).ok_or_else(|| {
             error(ErrorKind::Unavailable, operation, Some(key), "another writer has the upload")
         })
+    }
+
+    fn require_versions(&self, operation: &'static str, key: &Key) -> Result<()> {
+        match self.bucket.client.keeps_versions {
+            true => Ok(()),
+            false => Err(error(ErrorKind::Unsupported, operation, Some(key), "the bucket keeps no versions")),
+        }
+    }
+
+    /// The content of an object, or of one version of it.
+    async fn content(
+        &self,
+        key: &Key,
+        version: Option<&NativeVersion>,
+        range: Range<u64>,
+        size: PieceSize,
+    ) -> Result<ByteStream> {
+        let client = Arc::clone(&self.bucket.client);
+        let content = Content { name: client.name(key), version: version.cloned(), client };
+        let pieces = reading::read(content, range).await.map_err(|failure| failure.at("read", Some(key)))?;
+        let key = key.clone();
+        Ok(resized(pieces, size, move |failure| failure.at("read", Some(&key))))
     }
 }
 
@@ -89,6 +113,7 @@ impl Driver for S3 {
             copy: false,
             // A multipart upload has its key from its beginning.
             rename: false,
+            versions: self.bucket.client.keeps_versions,
         }
     }
 
@@ -127,11 +152,7 @@ impl Driver for S3 {
     }
 
     async fn read(&self, key: &Key, range: Range<u64>, size: PieceSize) -> Result<ByteStream> {
-        let client = Arc::clone(&self.bucket.client);
-        let content = Content { name: client.name(key), client };
-        let pieces = reading::read(content, range).await.map_err(|failure| failure.at("read", Some(key)))?;
-        let key = key.clone();
-        Ok(resized(pieces, size, move |failure| failure.at("read", Some(&key))))
+        self.content(key, None, range, size).await
     }
 
     async fn stat(&self, key: &Key) -> Result<Option<Stat>> {
@@ -159,7 +180,34 @@ impl Driver for S3 {
     async fn put(&self, key: &Key, content: Bytes) -> Result<()> {
         let Bucket { client, integrity, .. } = &*self.bucket;
         let parcel = integrity.parcel(vec![content]).await;
-        client.put(&client.name(key), &parcel, None).await.map_err(|failure| failure.at("put", Some(key)))
+        let put = client.put(&client.name(key), &parcel, None).await;
+        put.map(drop).map_err(|failure| failure.at("put", Some(key)))
+    }
+
+    async fn read_version(
+        &self,
+        key: &Key,
+        version: &NativeVersion,
+        range: Range<u64>,
+        size: PieceSize,
+    ) -> Result<ByteStream> {
+        self.require_versions("read", key)?;
+        self.content(key, Some(version), range, size).await
+    }
+
+    async fn stat_version(&self, key: &Key, version: &NativeVersion) -> Result<Option<Stat>> {
+        self.require_versions("stat", key)?;
+        let client = &self.bucket.client;
+        let head = client.head_version(&client.name(key), Some(version)).await;
+        let head = head.map_err(|failure| failure.at("stat", Some(key)))?;
+        Ok(head.map(|head| Stat { size: head.size, changed_at: head.changed_at }))
+    }
+
+    async fn delete_version(&self, key: &Key, version: &NativeVersion) -> Result<()> {
+        self.require_versions("delete", key)?;
+        let client = &self.bucket.client;
+        let removed = client.remove_version(&client.name(key), version).await;
+        removed.map_err(|failure| failure.at("delete", Some(key)))
     }
 
     async fn sweep(&self, upload: UploadId) -> Result<()> {

@@ -24,7 +24,7 @@ use crate::schema::{storage_file_versions, storage_files, storage_objects, stora
 pub(crate) use change::{By, delete, purge, undelete, update};
 pub(crate) use list::list;
 pub(crate) use row::{FileRow, FileUpdate, with_content};
-pub(crate) use write::{insert, insert_versions, replace, retire};
+pub(crate) use write::{NewVersion, insert, insert_versions, replace, retire};
 
 mod change;
 mod list;

@@ -38,6 +38,8 @@ pub(crate) enum Need {
     Nginx,
     /// A server of WebDAV.
     Apache,
+    /// A server of S3 that keeps versions.
+    Minio,
     Curl,
 }
 
@@ -49,7 +51,7 @@ pub(crate) const SCHEMA: [Need; 3] = [Need::RustComponents, Need::Postgres, Need
 pub(crate) const LINT: [Need; 6] =
     [Need::RustComponents, Need::Openssl, Need::Buf, Need::CargoDeny, Need::Postgres, Need::Diesel];
 /// What the tests need to skip none. Go stands before what is built with it.
-pub(crate) const TESTS: [Need; 11] = [
+pub(crate) const TESTS: [Need; 12] = [
     Need::Openssl,
     Need::Postgres,
     Need::Git,
@@ -61,13 +63,14 @@ pub(crate) const TESTS: [Need; 11] = [
     Need::Rclone,
     Need::Nginx,
     Need::Apache,
+    Need::Minio,
 ];
 /// What the fuzz targets need.
 pub(crate) const FUZZ: [Need; 2] = [Need::Openssl, Need::Cpp];
 /// What transfers are compared with. A benchmark goes on without those it cannot get.
 pub(crate) const PEERS: [Need; 3] = [Need::Curl, Need::Rclone, Need::Nginx];
 /// All of it but what only benchmarks need.
-pub(crate) const EVERYTHING: [Need; 15] = [
+pub(crate) const EVERYTHING: [Need; 16] = [
     Need::RustComponents,
     Need::Openssl,
     Need::Postgres,
@@ -83,6 +86,7 @@ pub(crate) const EVERYTHING: [Need; 15] = [
     Need::Rclone,
     Need::Nginx,
     Need::Apache,
+    Need::Minio,
 ];
 
 /// Installs what is missing of `needs`, in their order.
@@ -127,6 +131,7 @@ impl Need {
             Self::Rclone => peers::has_rclone(workspace),
             Self::Nginx => peers::has_nginx(workspace),
             Self::Apache => workspace.has("apache2"),
+            Self::Minio => go::has_minio(workspace),
             Self::Curl => workspace.has("curl"),
         }
     }
@@ -149,6 +154,7 @@ impl Need {
             Self::Nginx => peers::install_nginx(workspace),
             // The package `apache2` would start a server; this one has only the program and its modules.
             Self::Apache => tools::apt(workspace, &["apache2-bin"]),
+            Self::Minio => go::install_minio(workspace),
             Self::Curl => tools::apt(workspace, &["curl"]),
         }
     }
@@ -183,6 +189,7 @@ impl Need {
             Self::Rclone => "put rclone into PATH",
             Self::Nginx => "put nginx into PATH, with its DAV module",
             Self::Apache => "install Apache 2.4 with mod_dav (Debian: apt-get install apache2-bin)",
+            Self::Minio => "put minio into PATH (go install github.com/minio/minio@latest)",
             Self::Curl => "install curl",
         }
     }

@@ -1,6 +1,7 @@
 #![doc = include_str!("../README.md")]
 
 mod apache;
+mod minio;
 mod missing;
 mod nginx;
 mod process;
@@ -30,13 +31,16 @@ pub enum Kind {
     ApacheDav,
     /// nginx with PUT and DELETE, which is plain HTTP.
     Nginx,
+    /// MinIO, whose files are not the objects.
+    Minio,
 }
 
-static RUNNING: [Mutex<Weak<Server>>; 4] = [const { Mutex::new(Weak::new()) }; 4];
+static RUNNING: [Mutex<Weak<Server>>; 5] = [const { Mutex::new(Weak::new()) }; 5];
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Self; 4] = [Self::RcloneS3, Self::RcloneWebdav, Self::ApacheDav, Self::Nginx];
+    pub const ALL: [Self; 5] =
+        [Self::RcloneS3, Self::RcloneWebdav, Self::ApacheDav, Self::Nginx, Self::Minio];
 
     /// One that runs, or `None` where its program is missing.
     ///
@@ -62,6 +66,7 @@ impl Kind {
             Self::RcloneWebdav => rclone::webdav(),
             Self::ApacheDav => apache::dav(),
             Self::Nginx => nginx::put(),
+            Self::Minio => minio::s3(),
         }
     }
 }

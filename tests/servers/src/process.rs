@@ -1,8 +1,10 @@
 //! A server's process.
 
+use crate::minio;
 use rustix::process::{Pid, Signal, kill_process_group};
 use std::{
     fs,
+    io::{self, Read as _, Write as _},
     net::{SocketAddr, TcpListener, TcpStream},
     os::unix::process::CommandExt as _,
     path::{Path, PathBuf},
@@ -16,6 +18,8 @@ use tempfile::TempDir;
 const START: Duration = Duration::from_secs(20);
 /// Places that are made before a server starts: some look at their directory rarely.
 const PLACES: usize = 400;
+/// And those whose name is the beginning of a host's. A bucket's name has at most 63 characters.
+const HOSTS: usize = 60;
 
 /// A server that runs. It is killed when this is dropped, and its files with it.
 #[derive(Debug)]
@@ -24,6 +28,7 @@ pub struct Server {
     address: SocketAddr,
     directory: TempDir,
     places: AtomicUsize,
+    hosts: AtomicUsize,
 }
 
 impl Server {
@@ -47,6 +52,17 @@ impl Server {
         name(number)
     }
 
+    /// The URL of MinIO without the bucket, and the name of an empty bucket that nobody else uses, for requests to `bucket.host`. No resolver has
+    /// to know them: 127.0.0.1 is also written as `0x7f.0x1`, `0x07f.0x1` and so on, of which the first part is a bucket's name.
+    ///
+    /// # Panics
+    /// When dozens were asked for.
+    pub fn host_with_bucket(&self) -> (String, String) {
+        let number = self.hosts.fetch_add(1, Ordering::Relaxed);
+        assert!(number < HOSTS, "no more hosts on this server");
+        (format!("http://{}:{}", minio::DOMAIN, self.address.port()), host(number))
+    }
+
     /// The directory of a place.
     pub fn directory(&self, place: &str) -> PathBuf {
         self.root().join(place)
@@ -63,12 +79,24 @@ impl Server {
 
     /// Starts a server: `command` makes its command of the port, the directory it serves and one for everything else.
     pub(crate) fn start(command: impl Fn(SocketAddr, &Path, &Path) -> Command) -> Self {
+        Self::start_and_ask(|address| TcpStream::connect(address).is_ok(), command)
+    }
+
+    /// The same for one that listens before it is ready, which it says under this path.
+    pub(crate) fn start_when(path: &str, command: impl Fn(SocketAddr, &Path, &Path) -> Command) -> Self {
+        Self::start_and_ask(|address| answers(address, path).unwrap_or(false), command)
+    }
+
+    fn start_and_ask(
+        is_ready: impl Fn(SocketAddr) -> bool,
+        command: impl Fn(SocketAddr, &Path, &Path) -> Command,
+    ) -> Self {
         let directory = TempDir::new().expect("a temporary directory can be made");
         // Servers that change their user have to get in.
         make_public(directory.path());
         let root = directory.path().join("root");
-        for place in 0..PLACES {
-            let place = root.join(name(place));
+        for place in (0..PLACES).map(name).chain((0..HOSTS).map(host)) {
+            let place = root.join(place);
             fs::create_dir_all(&place).expect("a directory can be made");
             make_public(&place);
         }
@@ -82,8 +110,8 @@ impl Server {
             command.stdin(Stdio::null()).stdout(log).stderr(log_too).process_group(0);
             let mut child = command.spawn().expect("a program that was found can be run");
             let since = Instant::now();
-            let is_listening = loop {
-                if TcpStream::connect(address).is_ok() {
+            let is_up = loop {
+                if is_ready(address) {
                     break true;
                 }
                 if child.try_wait().is_ok_and(|status| status.is_some()) || since.elapsed() > START {
@@ -91,8 +119,9 @@ impl Server {
                 }
                 pause();
             };
-            if is_listening {
-                return Self { child, address, directory, places: AtomicUsize::new(0) };
+            if is_up {
+                let (places, hosts) = (AtomicUsize::new(0), AtomicUsize::new(0));
+                return Self { child, address, directory, places, hosts };
             }
             end(&mut child);
         }
@@ -115,6 +144,21 @@ fn end(child: &mut Child) {
 
 fn name(place: usize) -> String {
     format!("place-{place:03}")
+}
+
+/// 127 as the beginning of an address, with as many zeros.
+fn host(place: usize) -> String {
+    format!("0x{}7f", "0".repeat(place))
+}
+
+/// Whether a server answers with 200.
+fn answers(address: SocketAddr, path: &str) -> io::Result<bool> {
+    let mut stream = TcpStream::connect(address)?;
+    stream.set_read_timeout(Some(Duration::from_secs(1)))?;
+    write!(stream, "GET {path} HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n\r\n")?;
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer)?;
+    Ok(answer.starts_with(b"HTTP/1.1 200 "))
 }
 
 fn make_public(directory: &Path) {

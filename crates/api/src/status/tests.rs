@@ -51,6 +51,7 @@ fn every_error() -> Vec<(Error, Code)> {
         (Error::State(State::VolumeInactive), Code::FailedPrecondition),
         (Error::State(State::VolumeNotEmpty), Code::FailedPrecondition),
         (Error::State(State::VolumeConflict("overlaps another volume")), Code::FailedPrecondition),
+        (Error::State(State::AddressForbidden(None)), Code::FailedPrecondition),
         (Error::State(State::LocalPath("is not a directory")), Code::FailedPrecondition),
         (Error::State(State::FileStatus("archived")), Code::FailedPrecondition),
         (Error::State(State::InUse("a volume stands on it")), Code::FailedPrecondition),

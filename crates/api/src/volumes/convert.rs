@@ -305,18 +305,32 @@ pub(super) fn to_check(check: Check) -> CheckVolumeResponse {
 
 fn to_step(step: CheckStep) -> v1::CheckStep {
     let CheckStep { name, outcome, duration } = step;
+    let problem = outcome.err();
     let micros = |duration: Duration| i64::try_from(duration.as_micros()).unwrap_or(i64::MAX);
     v1::CheckStep {
         name: name.to_owned(),
-        passed: outcome.is_ok(),
-        problem: outcome.err().unwrap_or_default().to_owned(),
+        passed: problem.is_none(),
+        problem: problem.as_ref().map(|problem| problem.reason.to_owned()).unwrap_or_default(),
         duration_us: micros(duration),
+        detail: problem
+            .and_then(|problem| problem.forbidden)
+            .map(|forbidden| forbidden.to_string())
+            .unwrap_or_default(),
     }
 }
 
 fn to_capabilities(capabilities: Capabilities) -> v1::DriverCapabilities {
-    let Capabilities { atomic_publish, durable_ack, create_only, resume, range_read, list, copy, rename } =
-        capabilities;
+    let Capabilities {
+        atomic_publish,
+        durable_ack,
+        create_only,
+        resume,
+        range_read,
+        list,
+        copy,
+        rename,
+        versions,
+    } = capabilities;
     v1::DriverCapabilities {
         atomic_publish,
         durable_ack,
@@ -326,6 +340,7 @@ fn to_capabilities(capabilities: Capabilities) -> v1::DriverCapabilities {
         list,
         copy,
         rename,
+        versions,
     }
 }
 

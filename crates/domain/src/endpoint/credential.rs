@@ -15,7 +15,7 @@ const MAX_SECRET_BYTES: usize = 4_096;
 const MAX_NAME_BYTES: usize = 256;
 
 /// Headers that say something about a request or its body, which is the driver's to say.
-const HEADERS_OF_DRIVERS: [&str; 21] = [
+const HEADERS_OF_DRIVERS: [&str; 23] = [
     "accept-encoding",
     "connection",
     "date",
@@ -25,6 +25,7 @@ const HEADERS_OF_DRIVERS: [&str; 21] = [
     "forwarded",
     "host",
     "http2-settings",
+    "if",
     "keep-alive",
     "lock-token",
     "overwrite",
@@ -36,6 +37,7 @@ const HEADERS_OF_DRIVERS: [&str; 21] = [
     "trailer",
     "transfer-encoding",
     "upgrade",
+    "user-agent",
     "via",
 ];
 /// Beginnings of such headers.
@@ -238,6 +240,8 @@ mod tests {
             "Content-Length",
             "content-type",
             "If-Match",
+            "If",
+            "User-Agent",
             "Range",
             "a:b",
             "a b",

@@ -29,6 +29,9 @@ struct Marker {
     volume: VolumeId,
 }
 
+/// How a driver's failure is told: [`Error::from`] to everybody, [`Error::to_operator`] to who may know addresses.
+pub(super) type Tell = fn(driver::Error) -> Error;
+
 /// Opens each backend once. A volume's approved path is read when it is opened and by each [`Coffer::recheck_drivers`], not for each transfer:
 /// a path is never changed and, while a volume is on it, not removed, so only somebody who writes to the database himself could notice.
 pub(super) struct Drivers {
@@ -65,13 +68,18 @@ impl Drivers {
 impl Coffer {
     /// The driver of a volume that carries our marker.
     pub(super) async fn driver(&self, volume: &Volume) -> Result<Arc<dyn Driver>> {
+        self.driver_told(volume, Error::from).await
+    }
+
+    /// [`Coffer::driver`], whose failures are told as `tell` has it.
+    pub(super) async fn driver_told(&self, volume: &Volume, tell: Tell) -> Result<Arc<dyn Driver>> {
         if let Some(driver) = self.0.drivers.known(volume) {
             return Ok(driver);
         }
         let backend = self.backend(volume).await?;
         // Two who open at once do so twice: no lock is held while a backend is asked.
-        let driver = self.0.drivers.opener.open(&backend).await?;
-        verify_marker(&*driver, &backend).await?;
+        let driver = self.0.drivers.opener.open(&backend).await.map_err(tell)?;
+        verify_marker(&*driver, &backend, tell).await?;
         self.0.drivers.opened().insert(
             volume.id,
             Opened { settings: volume.settings.backend.clone(), backend, driver: driver.clone() },
@@ -85,7 +93,9 @@ impl Coffer {
         let opened: Vec<_> = self.0.drivers.opened().values().cloned().collect();
         for Opened { settings, backend, driver } in opened {
             let outcome = match self.approved_place(&settings).await {
-                Ok(place) if place == backend.place => verify_marker(&*driver, &backend).await,
+                Ok(place) if place == backend.place => {
+                    verify_marker(&*driver, &backend, Error::to_operator).await
+                }
                 Ok(Place::Local(_)) => Err(Error::Unavailable(Unavailable::NotOnThisNode)),
                 Ok(Place::S3(_) | Place::Http(_)) => {
                     tracing::info!(volume.id = %backend.volume, "a volume's endpoint or credential was changed");
@@ -103,10 +113,10 @@ impl Coffer {
         }
     }
 
-    /// Opens a new volume's backend and writes its marker, unless the place is somebody else's.
+    /// Opens a new volume's backend and writes its marker, unless the place is somebody else's. For operators, who are told of addresses.
     pub(super) async fn claim(&self, volume: &Volume) -> Result<Arc<dyn Driver>> {
         let backend = self.backend(volume).await?;
-        let driver = self.0.drivers.opener.open(&backend).await?;
+        let driver = self.0.drivers.opener.open(&backend).await.map_err(Error::to_operator)?;
         let can = driver.capabilities();
         match volume.settings.strategy {
             Strategy::Hash if !can.rename => {
@@ -117,7 +127,7 @@ impl Coffer {
             }
             Strategy::None | Strategy::Uuid | Strategy::Hash => {}
         }
-        match read_marker(&*driver).await? {
+        match read_marker(&*driver, Error::to_operator).await? {
             Some(marker) if marker == expected(&backend) => {}
             Some(_) => {
                 return Err(Error::State(State::VolumeConflict(
@@ -127,7 +137,7 @@ impl Coffer {
             None => {
                 let marker = serde_json::to_vec(&expected(&backend))
                     .map_err(|e| Error::internal("write a volume marker", e))?;
-                driver.put(&Key::marker(), Bytes::from(marker)).await?;
+                driver.put(&Key::marker(), Bytes::from(marker)).await.map_err(Error::to_operator)?;
             }
         }
         Ok(driver)
@@ -140,10 +150,10 @@ impl Coffer {
         Ok(driver.delete(&Key::marker()).await?)
     }
 
-    /// Whether the volume's disk is still what it was: the marker is read again.
+    /// Whether the volume's disk is still what it was: the marker is read again. For operators, as [`Coffer::claim`].
     pub(super) async fn verify(&self, volume: &Volume, driver: &dyn Driver) -> Result<()> {
         let backend = self.backend(volume).await?;
-        let outcome = verify_marker(driver, &backend).await;
+        let outcome = verify_marker(driver, &backend, Error::to_operator).await;
         if outcome.is_err() {
             self.0.drivers.opened().remove(&volume.id);
         }
@@ -178,21 +188,21 @@ fn expected(backend: &OpenBackend) -> Marker {
     Marker { cluster: backend.cluster, volume: backend.volume }
 }
 
-async fn verify_marker(driver: &dyn Driver, backend: &OpenBackend) -> Result<()> {
-    match read_marker(driver).await? {
+async fn verify_marker(driver: &dyn Driver, backend: &OpenBackend, tell: Tell) -> Result<()> {
+    match read_marker(driver, tell).await? {
         Some(marker) if marker == expected(backend) => Ok(()),
         Some(_) | None => Err(Error::Unavailable(Unavailable::NotOnThisNode)),
     }
 }
 
 /// The marker of a place; one that cannot be understood counts as somebody else's.
-async fn read_marker(driver: &dyn Driver) -> Result<Option<Marker>> {
+async fn read_marker(driver: &dyn Driver, tell: Tell) -> Result<Option<Marker>> {
     let stream = match driver.read(&Key::marker(), 0..MAX_MARKER_BYTES, PieceSize::default()).await {
         Ok(stream) => stream,
         Err(driver::Error { kind: ErrorKind::NotFound, .. }) => return Ok(None),
-        Err(error) => return Err(error.into()),
+        Err(error) => return Err(tell(error)),
     };
-    let bytes: Vec<Bytes> = stream.try_collect().await?;
+    let bytes: Vec<Bytes> = stream.try_collect().await.map_err(tell)?;
     let foreign = || Error::State(State::VolumeConflict("the place carries a marker that is not ours"));
     serde_json::from_slice(&bytes.concat()).map(Some).map_err(|_| foreign())
 }

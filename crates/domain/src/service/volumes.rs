@@ -5,6 +5,7 @@ use crate::{
     Error, Result,
     caller::{Caller, may_use},
     driver::{Capabilities, Driver, PieceSize},
+    egress::Forbidden,
     error::{Resource, State},
     id::{LocalPathId, VolumeId},
     name,
@@ -42,9 +43,32 @@ pub struct CheckStep {
     /// `marker`, `write`, `stat`, `read`, `list`, `delete`.
     pub name: &'static str,
     /// What to look at, if it failed.
-    pub outcome: std::result::Result<(), &'static str>,
+    pub outcome: std::result::Result<(), CheckProblem>,
     /// How long it took.
     pub duration: Duration,
+}
+
+/// Why a step of a check failed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CheckProblem {
+    /// The name of the reason, as in [`Error::reason`], or what the step found.
+    pub reason: &'static str,
+    /// The address that may not be connected to, and the rule that refuses it.
+    pub forbidden: Option<Forbidden>,
+}
+
+impl CheckProblem {
+    fn new(reason: &'static str) -> Self {
+        Self { reason, forbidden: None }
+    }
+
+    fn of(error: &Error) -> Self {
+        let forbidden = match error {
+            Error::State(State::AddressForbidden(forbidden)) => forbidden.clone(),
+            _ => None,
+        };
+        Self { reason: error.reason(), forbidden }
+    }
 }
 
 impl Coffer {
@@ -183,13 +207,13 @@ impl Coffer {
     async fn check(&self, volume: &Volume) -> Check {
         let mut steps = Vec::new();
         let since = Instant::now();
-        let opened = match self.driver(volume).await {
+        let opened = match self.driver_told(volume, Error::to_operator).await {
             Ok(driver) => self.verify(volume, &*driver).await.map(|()| driver),
             Err(error) => Err(error),
         };
         steps.push(CheckStep {
             name: "marker",
-            outcome: opened.as_ref().map(drop).map_err(|e| e.reason()),
+            outcome: opened.as_ref().map(drop).map_err(CheckProblem::of),
             duration: since.elapsed(),
         });
         let Ok(driver) = opened else { return Check { steps, capabilities: None } };
@@ -370,12 +394,12 @@ async fn round_trip(driver: &dyn Driver, steps: &mut Vec<CheckStep>) {
     let key = Key::check(uuid::Uuid::now_v7());
     let content = Bytes::from_static(b"coffer checks that it can write and read here\n");
     let size = content.len() as u64;
-    let mut step = |name, since: Instant, outcome: std::result::Result<(), &'static str>| {
+    let mut step = |name, since: Instant, outcome: std::result::Result<(), CheckProblem>| {
         let is_ok = outcome.is_ok();
         steps.push(CheckStep { name, outcome, duration: since.elapsed() });
         is_ok
     };
-    let failed = |error: crate::driver::Error| Error::from(error).reason();
+    let failed = |error| CheckProblem::of(&Error::to_operator(error));
 
     let since = Instant::now();
     if !step("write", since, driver.put(&key, content.clone()).await.map_err(failed)) {
@@ -386,8 +410,9 @@ async fn round_trip(driver: &dyn Driver, steps: &mut Vec<CheckStep>) {
     let mut is_ok = step(
         "stat",
         since,
-        outcome
-            .and_then(|stat| if stat.is_some_and(|s| s.size == size) { Ok(()) } else { Err("WRONG_SIZE") }),
+        outcome.and_then(|stat| {
+            stat.filter(|stat| stat.size == size).map(drop).ok_or(CheckProblem::new("WRONG_SIZE"))
+        }),
     );
     if is_ok {
         let since = Instant::now();
@@ -398,9 +423,9 @@ async fn round_trip(driver: &dyn Driver, steps: &mut Vec<CheckStep>) {
         is_ok = step(
             "read",
             since,
-            outcome
-                .map_err(failed)
-                .and_then(|read| if read.concat() == content { Ok(()) } else { Err("WRONG_CONTENT") }),
+            outcome.map_err(failed).and_then(|read| {
+                (read.concat() == content).then_some(()).ok_or(CheckProblem::new("WRONG_CONTENT"))
+            }),
         );
     }
     if is_ok && driver.capabilities().list {
@@ -409,9 +434,9 @@ async fn round_trip(driver: &dyn Driver, steps: &mut Vec<CheckStep>) {
         step(
             "list",
             since,
-            outcome.and_then(
-                |found| if found.iter().any(|l| l.key == key) { Ok(()) } else { Err("NOT_LISTED") },
-            ),
+            outcome.and_then(|found| {
+                found.iter().any(|l| l.key == key).then_some(()).ok_or(CheckProblem::new("NOT_LISTED"))
+            }),
         );
     }
     let since = Instant::now();

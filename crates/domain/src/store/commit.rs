@@ -4,6 +4,7 @@ use super::NodeStart;
 use crate::{
     caller::User,
     content::Stored,
+    driver::NativeVersion,
     file::{Changes, Description, Owner, Payer},
     id::{FileId, ObjectId, UploadId, VersionId, VolumeId},
     operation::Operation,
@@ -70,6 +71,8 @@ pub struct Commit {
     pub key: Key,
     /// What was stored.
     pub stored: Stored,
+    /// What the backend calls the object's version, where it keeps versions.
+    pub native_version: Option<NativeVersion>,
     /// Whether equal contents of the volume are one object: the version names the one that is there, if there is one, and this one is reclaimed.
     pub is_shareable: bool,
     /// Whether the content is to be found at the file's path too.

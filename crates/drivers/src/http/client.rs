@@ -1,15 +1,12 @@
 //! Requests to the server of a volume.
 
-use super::{
-    config::{Auth, Config},
-    error::refused,
-};
+use super::{config::Config, error::refused};
 use crate::{
     remote::{Failure, names::unescape},
     wire::{self, Body, USER_AGENT, Wire},
 };
 use bytes::Bytes;
-use coffer_domain::{driver::ErrorKind, path::Key};
+use coffer_domain::{driver::ErrorKind, endpoint::Login, path::Key, secret::Secret};
 use data_encoding::BASE64;
 use http::{
     HeaderName, HeaderValue, Method, Request, Response, Uri,
@@ -17,34 +14,6 @@ use http::{
 };
 use hyper::body::Incoming;
 use std::fmt;
-
-/// Headers that a server may not be told its secret in: those that HTTP, WebDAV or this driver give a meaning.
-const RESERVED: [&str; 24] = [
-    "host",
-    "content-length",
-    "content-type",
-    "content-encoding",
-    "content-range",
-    "transfer-encoding",
-    "connection",
-    "keep-alive",
-    "te",
-    "trailer",
-    "upgrade",
-    "expect",
-    "range",
-    "if",
-    "if-match",
-    "if-none-match",
-    "if-range",
-    "destination",
-    "depth",
-    "overwrite",
-    "accept-encoding",
-    "user-agent",
-    "date",
-    "lock-token",
-];
 
 /// The server of a volume.
 pub(super) struct Client {
@@ -119,7 +88,7 @@ impl Client {
             origin: format!("{scheme}://{authority}"),
             path,
             readable_path,
-            secret: secret(&config.auth)?,
+            secret: secret(config.login.as_ref())?,
             prefix: config.prefix.clone(),
             by_query: config.use_query_params,
             wire: Wire::new(config.wire.clone())?,
@@ -222,25 +191,27 @@ fn unusable(reason: &'static str) -> Failure {
     Failure::wrong(ErrorKind::Denied, reason)
 }
 
-fn secret(auth: &Auth) -> Result<Option<(HeaderName, HeaderValue)>, Failure> {
-    let (name, value) = match auth {
-        Auth::None => return Ok(None),
-        Auth::Basic { user, .. } if user.contains(':') => return Err(unusable("a user's name has no colon")),
-        Auth::Basic { user, password } => {
-            (AUTHORIZATION, format!("Basic {}", BASE64.encode(format!("{user}:{password}").as_bytes())))
+/// The header that tells who asks.
+fn secret(login: Option<&Login>) -> Result<Option<(HeaderName, HeaderValue)>, Failure> {
+    let Some(login) = login else { return Ok(None) };
+    if !login.violations().is_empty() {
+        return Err(unusable("what opens the server is nothing that a request can say"));
+    }
+    let (name, value) = match login {
+        Login::S3 { .. } => return Err(unusable("the credential is one of a bucket")),
+        Login::Basic { username, password } => {
+            let both = Secret::new(format!("{username}:{}", password.expose()));
+            let encoded = Secret::new(BASE64.encode(both.expose().as_bytes()));
+            (AUTHORIZATION, Secret::new(format!("Basic {}", encoded.expose())))
         }
-        Auth::Bearer(token) => (AUTHORIZATION, format!("Bearer {token}")),
-        Auth::Header { name, value } => {
-            let name =
-                HeaderName::from_bytes(name.as_bytes()).map_err(|_| unusable("the header has no name"))?;
-            if RESERVED.contains(&name.as_str()) || name.as_str().starts_with("proxy-") {
-                return Err(unusable("the header has a meaning of its own"));
-            }
-            (name, value.clone())
+        Login::Bearer { token } => (AUTHORIZATION, Secret::new(format!("Bearer {}", token.expose()))),
+        Login::CustomHeader { name, value } => {
+            let name = HeaderName::from_bytes(name.as_bytes());
+            (name.map_err(|_| unusable("the header has no name"))?, value.clone())
         }
     };
     let mut value =
-        HeaderValue::from_str(&value).map_err(|_| unusable("a secret holds what no header can"))?;
+        HeaderValue::from_str(value.expose()).map_err(|_| unusable("a secret holds what no header can"))?;
     value.set_sensitive(true);
     Ok(Some((name, value)))
 }
@@ -264,13 +235,13 @@ fn escape(name: &str, keeps_slashes: bool) -> String {
 mod tests {
     use super::*;
 
-    fn client(url: &str, auth: Auth, use_query_params: bool) -> Result<Client, Failure> {
-        Client::new(&Config { use_query_params, ..Config::new(url, auth) })
+    fn client(url: &str, login: Option<Login>, use_query_params: bool) -> Result<Client, Failure> {
+        Client::new(&Config { use_query_params, ..Config::new(url, login) })
     }
 
     #[test]
     fn names_are_escaped_into_urls_and_read_back_from_answers() {
-        let dav = client("http://host:81/a%20b/", Auth::None, false).unwrap();
+        let dav = client("http://host:81/a%20b/", None, false).unwrap();
         assert_eq!(dav.url("x y/ü?#%2f"), "http://host:81/a%20b/x%20y/%C3%BC%3F%23%252f");
         for (href, name) in [
             ("/a%20b/x%20y/%C3%BC", Some("x y/ü")),
@@ -285,7 +256,7 @@ mod tests {
         ] {
             assert_eq!(dav.name_of(href).as_deref(), name, "{href}");
         }
-        let query = client("https://host", Auth::None, true).unwrap();
+        let query = client("https://host", None, true).unwrap();
         assert_eq!(query.url("a/b&c"), "https://host/?id=a%2Fb%26c");
     }
 
@@ -294,21 +265,26 @@ mod tests {
         for url in
             ["", "host", "ftp://host", "file:///x", "http://a:b@host", "http://host/?x", "http://host/%ff"]
         {
-            assert!(client(url, Auth::None, false).is_err(), "{url}");
+            assert!(client(url, None, false).is_err(), "{url}");
         }
-        let header =
-            |name: &str, value: &str| Auth::Header { name: name.to_owned(), value: value.to_owned() };
-        for auth in [
+        let header = |name: &str, value: &str| Login::CustomHeader {
+            name: name.to_owned(),
+            value: Secret::new(value),
+        };
+        for login in [
             header("Host", "x"),
             header("transfer-encoding", "chunked"),
             header("Proxy-Authorization", "x"),
+            header("User-Agent", "x"),
+            header("if", "x"),
             header("a b", "x"),
             header("x-key", "a\r\nb: c"),
-            Auth::Bearer("a\nb".to_owned()),
-            Auth::Basic { user: "a:b".to_owned(), password: String::new() },
+            Login::Bearer { token: Secret::new("a\nb") },
+            Login::Basic { username: "a:b".to_owned(), password: Secret::new("") },
+            Login::S3 { access_key: "a".to_owned(), secret_key: Secret::new("b") },
         ] {
-            assert!(client("http://host", auth.clone(), false).is_err(), "{auth:?}");
+            assert!(client("http://host", Some(login.clone()), false).is_err(), "{login:?}");
         }
-        assert!(client("http://host", header("X-Api-Key", "k"), false).is_ok());
+        assert!(client("http://host", Some(header("X-Api-Key", "k")), false).is_ok());
     }
 }

@@ -1,6 +1,7 @@
 //! Where a server of HTTP is, and how it is spoken to.
 
 use crate::wire::Options;
+use coffer_domain::endpoint::Login;
 use std::fmt;
 
 /// A volume on a server of HTTP, with WebDAV or without: the server says.
@@ -10,8 +11,8 @@ pub struct Config {
     pub url: String,
     /// Put before every key: empty, or segments each followed by `/`. Its folders are made when they are needed.
     pub prefix: String,
-    /// Who asks.
-    pub auth: Auth,
+    /// Who asks; `None`: nobody in particular.
+    pub login: Option<Login>,
     /// Whether an object is at `{url}?id={key}` instead of `{url}/{key}`. Without WebDAV only.
     pub use_query_params: bool,
     /// How the server is reached.
@@ -22,11 +23,11 @@ pub struct Config {
 
 impl Config {
     /// A server with the usual settings.
-    pub fn new(url: impl Into<String>, auth: Auth) -> Self {
+    pub fn new(url: impl Into<String>, login: Option<Login>) -> Self {
         Self {
             url: url.into(),
             prefix: String::new(),
-            auth,
+            login,
             use_query_params: false,
             wire: Options::default(),
             part_bytes: 8 * 1024 * 1024,
@@ -38,41 +39,25 @@ impl fmt::Debug for Config {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Config")
             .field("prefix", &self.prefix)
-            .field("auth", &self.auth)
+            .field("login", &self.login.as_ref().map(Login::kind))
             .finish_non_exhaustive()
     }
 }
 
-/// How a server knows who asks.
-#[derive(Clone)]
-pub enum Auth {
-    /// Not at all.
-    None,
-    /// By name and password.
-    Basic {
-        /// The name, without a colon.
-        user: String,
-        /// The password.
-        password: String,
-    },
-    /// By a token.
-    Bearer(String),
-    /// By a header of the server's own.
-    Header {
-        /// Its name. None that HTTP or WebDAV gives a meaning.
-        name: String,
-        /// Its value.
-        value: String,
-    },
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use coffer_domain::secret::Secret;
 
-impl fmt::Debug for Auth {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::None => "None",
-            Self::Basic { .. } => "Basic(..)",
-            Self::Bearer(_) => "Bearer(..)",
-            Self::Header { .. } => "Header(..)",
-        })
+    #[test]
+    fn a_server_is_shown_without_its_secret() {
+        for login in [
+            Login::Basic { username: "ann".to_owned(), password: Secret::new("swordfish") },
+            Login::Bearer { token: Secret::new("swordfish") },
+            Login::CustomHeader { name: "x-key".to_owned(), value: Secret::new("swordfish") },
+        ] {
+            let config = Config::new("http://host", Some(login));
+            assert!(!format!("{config:?} {config:#?}").contains("swordfish"));
+        }
     }
 }

@@ -245,7 +245,7 @@ mod tests {
     use super::{super::config::*, *};
 
     fn entries(document: &str) -> Result<Vec<Entry>, Failure> {
-        let client = Client::new(&Config::new("http://host/dav", Auth::None)).unwrap();
+        let client = Client::new(&Config::new("http://host/dav", None)).unwrap();
         client.entries(document.as_bytes())
     }
 

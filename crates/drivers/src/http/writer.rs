@@ -17,7 +17,7 @@ use crate::{
 use async_trait::async_trait;
 use bytes::Bytes;
 use coffer_domain::{
-    driver::{self, Batch, ErrorKind, Result, WriteOptions},
+    driver::{self, Batch, ErrorKind, Published, Result, WriteOptions},
     id::UploadId,
     path::Key,
 };
@@ -297,7 +297,7 @@ impl Writer {
         Ok(staged)
     }
 
-    async fn conclude(mut self: Box<Self>, key: &Key) -> Result<u64> {
+    async fn conclude(mut self: Box<Self>, key: &Key) -> Result<Published> {
         let size = self.publish(key).await.map_err(|failure| lost(failure).at("finish", Some(key)))?;
         if self.is_staged
             && let Err(problem) = self.space.sweep(self.upload).await
@@ -308,7 +308,7 @@ impl Writer {
                 "what was staged of a published object could not be removed; sweeping the upload does"
             );
         }
-        Ok(size)
+        Ok(Published::unversioned(size))
     }
 }
 
@@ -340,12 +340,12 @@ impl driver::Writer for Writer {
         })
     }
 
-    async fn finish(self: Box<Self>) -> Result<u64> {
+    async fn finish(self: Box<Self>) -> Result<Published> {
         let key = self.key.clone();
         self.conclude(&key).await
     }
 
-    async fn finish_at(self: Box<Self>, key: &Key) -> Result<u64> {
+    async fn finish_at(self: Box<Self>, key: &Key) -> Result<Published> {
         if self.space.protocol == Protocol::Plain {
             return Err(error(ErrorKind::Unsupported, "finish", Some(key), "nothing has another name here"));
         }

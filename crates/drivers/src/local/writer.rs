@@ -8,7 +8,7 @@ use super::{
 use crate::error::error;
 use async_trait::async_trait;
 use coffer_domain::{
-    driver::{self, Batch, ErrorKind},
+    driver::{self, Batch, ErrorKind, Published},
     path::Key,
 };
 use futures_util::future::{BoxFuture, ready};
@@ -35,12 +35,12 @@ impl Writer {
         Self { jobs, key, staged: Arc::new(staged), progress, durability: Arc::default() }
     }
 
-    async fn publish(self, key: &Key, target: Option<Location>) -> driver::Result<u64> {
+    async fn publish(self, key: &Key, target: Option<Location>) -> driver::Result<Published> {
         let Self { jobs, staged, progress, durability, .. } = self;
         let (_waiting, wanted) = Waiting::new();
         let mut durability = durability.lock_owned().await;
         let job = move || staged.finish(progress, target.as_ref(), &wanted, &mut durability);
-        jobs.run("finish", Some(key), job).await
+        jobs.run("finish", Some(key), job).await.map(Published::unversioned)
     }
 }
 
@@ -73,12 +73,12 @@ impl driver::Writer for Writer {
         })
     }
 
-    async fn finish(self: Box<Self>) -> driver::Result<u64> {
+    async fn finish(self: Box<Self>) -> driver::Result<Published> {
         let key = self.key.clone();
         self.publish(&key, None).await
     }
 
-    async fn finish_at(self: Box<Self>, key: &Key) -> driver::Result<u64> {
+    async fn finish_at(self: Box<Self>, key: &Key) -> driver::Result<Published> {
         let target = self.staged.location(key);
         self.publish(key, Some(target)).await
     }

@@ -40,6 +40,8 @@ pub(super) struct Client {
     pub(super) bucket: String,
     is_virtual_host: bool,
     prefix: String,
+    /// Whether objects that are replaced or removed stay as versions.
+    pub(super) keeps_versions: bool,
 }
 
 impl fmt::Debug for Client {
@@ -97,7 +99,6 @@ impl Client {
         if !is_plain(&config.bucket) || !is_plain(&config.region) {
             return Err(unusable("a bucket and a region need names"));
         }
-        let credentials = &config.credentials;
         Ok(Self {
             wire: Wire::new(config.wire.clone())?,
             region: Region::Custom {
@@ -105,14 +106,15 @@ impl Client {
                 endpoint: config.endpoint.trim_end_matches('/').to_owned(),
             },
             credentials: AwsCredentials::new(
-                credentials.access_key.clone(),
-                credentials.secret_key.clone(),
-                credentials.session_token.clone(),
+                config.access_key.clone(),
+                config.secret_key.expose().to_owned(),
+                None,
                 None,
             ),
             bucket: config.bucket.clone(),
             is_virtual_host: config.is_virtual_host,
             prefix: config.prefix.clone(),
+            keeps_versions: false,
         })
     }
 

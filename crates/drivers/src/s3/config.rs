@@ -1,6 +1,7 @@
 //! Where a bucket is, and how it is spoken to.
 
 use crate::wire::Options;
+use coffer_domain::secret::Secret;
 use std::fmt;
 
 /// Smallest part of a multipart upload that S3 takes, but for the last.
@@ -19,8 +20,10 @@ pub struct Config {
     pub is_virtual_host: bool,
     /// Put before every key: empty, or segments each followed by `/`.
     pub prefix: String,
-    /// Who signs.
-    pub credentials: Credentials,
+    /// The id of the key that signs.
+    pub access_key: String,
+    /// The key's secret.
+    pub secret_key: Secret,
     /// How the endpoint is reached.
     pub wire: Options,
     /// Bytes of a part, at least 5 MiB. Larger objects have larger parts.
@@ -31,14 +34,20 @@ pub struct Config {
 
 impl Config {
     /// A bucket with the usual settings.
-    pub fn new(endpoint: impl Into<String>, bucket: impl Into<String>, credentials: Credentials) -> Self {
+    pub fn new(
+        endpoint: impl Into<String>,
+        bucket: impl Into<String>,
+        access_key: impl Into<String>,
+        secret_key: Secret,
+    ) -> Self {
         Self {
             endpoint: endpoint.into(),
             region: "us-east-1".to_owned(),
             bucket: bucket.into(),
             is_virtual_host: false,
             prefix: String::new(),
-            credentials,
+            access_key: access_key.into(),
+            secret_key,
             wire: Options::default(),
             part_bytes: 8 * 1024 * 1024,
             in_flight_bytes: 128 * 1024 * 1024,
@@ -56,19 +65,13 @@ impl fmt::Debug for Config {
     }
 }
 
-/// An access key.
-#[derive(Clone)]
-pub struct Credentials {
-    /// The id of the key.
-    pub access_key: String,
-    /// The secret.
-    pub secret_key: String,
-    /// The token of a session, if the key belongs to one.
-    pub session_token: Option<String>,
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-impl fmt::Debug for Credentials {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Credentials").field("access_key", &self.access_key).finish_non_exhaustive()
+    #[test]
+    fn a_bucket_is_shown_without_its_secret() {
+        let config = Config::new("http://host", "bucket", "key", Secret::new("swordfish"));
+        assert!(!format!("{config:?} {config:#?}").contains("swordfish"));
     }
 }

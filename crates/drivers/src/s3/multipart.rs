@@ -9,7 +9,10 @@ use crate::remote::{
     Failure, insist,
     xml::{Step, walk},
 };
-use coffer_domain::{driver::ErrorKind, id::UploadId};
+use coffer_domain::{
+    driver::{ErrorKind, NativeVersion},
+    id::UploadId,
+};
 use rusoto_s3::{
     AbortMultipartUploadRequest, CompleteMultipartUploadRequest, CreateMultipartUploadRequest,
     ListMultipartUploadsRequest, ListPartsRequest, S3 as _, UploadPartRequest,
@@ -154,12 +157,12 @@ impl Client {
         Err(Failure::wrong(ErrorKind::Other, "more parts than there may be"))
     }
 
-    /// Makes the object of its parts.
+    /// Makes the object of its parts; answers its version, where the bucket keeps them.
     pub(super) async fn complete(
         self: &Arc<Self>,
         multipart: &Multipart,
         parts: &[Part],
-    ) -> Result<(), Failure> {
+    ) -> Result<Option<NativeVersion>, Failure> {
         let request = CompleteMultipartUploadRequest {
             bucket: self.bucket.clone(),
             key: multipart.name.clone(),
@@ -175,7 +178,7 @@ impl Client {
                 async move { s3.complete_multipart_upload(request).await }
             })
         };
-        insist(ask).await.map(|_| ())
+        self.version(insist(ask).await?.version_id)
     }
 
     /// Ends one without an object. One that is over is a success.

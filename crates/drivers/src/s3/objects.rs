@@ -3,10 +3,15 @@
 use super::{
     client::{Client, Shape},
     integrity::{Integrity, Parcel, Sum},
+    versions::is_no_version,
 };
 use crate::remote::{Failure, insist, moment};
 use bytes::Bytes;
-use coffer_domain::{driver::ErrorKind, id::UploadId, time::Timestamp};
+use coffer_domain::{
+    driver::{ErrorKind, NativeVersion},
+    id::UploadId,
+    time::Timestamp,
+};
 use futures_util::stream;
 use rusoto_core::ByteStream;
 use rusoto_s3::{
@@ -22,6 +27,8 @@ const UPLOAD: &str = "coffer-upload";
 pub(super) struct Head {
     pub(super) size: u64,
     pub(super) changed_at: Timestamp,
+    /// Which version it is, where the bucket keeps them.
+    pub(super) version: Option<NativeVersion>,
     /// The upload it is of, if it says so.
     upload: Option<String>,
 }
@@ -60,9 +67,19 @@ pub(super) fn body(parcel: &Parcel) -> Result<ByteStream, Failure> {
 impl Client {
     /// What is known of an object; `None` if there is none, or no bucket.
     pub(super) async fn head(self: &Arc<Self>, name: &str) -> Result<Option<Head>, Failure> {
+        self.head_version(name, None).await
+    }
+
+    /// The same of one version; of the current one if none is named.
+    pub(super) async fn head_version(
+        self: &Arc<Self>,
+        name: &str,
+        version: Option<&NativeVersion>,
+    ) -> Result<Option<Head>, Failure> {
         let request = HeadObjectRequest {
             bucket: self.bucket.clone(),
             key: name.to_owned(),
+            version_id: version.map(NativeVersion::to_string),
             ..HeadObjectRequest::default()
         };
         let ask = || {
@@ -75,9 +92,11 @@ impl Client {
             Ok(found) => Ok(Some(Head {
                 size: size(found.content_length)?,
                 changed_at: moment(found.last_modified.as_deref())?,
+                version: self.version(found.version_id)?,
                 upload: found.metadata.and_then(|mut metadata| metadata.remove(UPLOAD)),
             })),
             Err(failure) if failure.is_absent() => Ok(None),
+            Err(failure) if version.is_some() && is_no_version(&failure) => Ok(None),
             Err(failure) => Err(failure),
         }
     }
@@ -93,13 +112,13 @@ impl Client {
         }
     }
 
-    /// Puts an object, in place of what is there.
+    /// Puts an object, in place of what is there; answers its version, where the bucket keeps them.
     pub(super) async fn put(
         self: &Arc<Self>,
         name: &str,
         parcel: &Parcel,
         upload: Option<UploadId>,
-    ) -> Result<(), Failure> {
+    ) -> Result<Option<NativeVersion>, Failure> {
         insist(|| self.put_once(name, parcel, upload)).await
     }
 
@@ -108,7 +127,7 @@ impl Client {
         name: &str,
         parcel: &Parcel,
         upload: Option<UploadId>,
-    ) -> Result<(), Failure> {
+    ) -> Result<Option<NativeVersion>, Failure> {
         let request = PutObjectRequest {
             bucket: self.bucket.clone(),
             key: name.to_owned(),
@@ -117,8 +136,8 @@ impl Client {
             ..PutObjectRequest::default()
         };
         let shape = Shape { headers: vec![parcel.sum.header()], ..Shape::default() };
-        self.call(shape, |s3| async move { s3.put_object(request).await }).await?;
-        Ok(())
+        let put = self.call(shape, |s3| async move { s3.put_object(request).await }).await?;
+        self.version(put.version_id)
     }
 
     /// Removes an object if it is there: asked to remove a folder, some servers remove all that is in it.
@@ -177,7 +196,7 @@ impl Client {
         };
         match self.insist_on_probe(&name, &wrong).await {
             Ok(()) => {
-                self.remove(&name).await?;
+                self.erase(&name).await?;
                 Ok(Integrity::Md5)
             }
             Err(Failure::Refused { code, .. })
@@ -195,7 +214,7 @@ impl Client {
         let attempt = || async {
             match self.put_once(name, wrong, None).await {
                 Err(refused @ Failure::Refused { status: 400, .. }) => Ok(Err(refused)),
-                outcome => outcome.map(Ok),
+                outcome => outcome.map(|_version| Ok(())),
             }
         };
         insist(attempt).await?

@@ -83,7 +83,7 @@ pub(super) fn piece_name(client: &Client, upload: UploadId, piece: &Piece) -> St
 pub(super) async fn note(bucket: &Bucket, upload: UploadId, record: &Record) -> Result<(), Failure> {
     let content = Bytes::from(record.to_text());
     let parcel = bucket.integrity.parcel(vec![content]).await;
-    bucket.client.put(&record_name(&bucket.client, upload), &parcel, None).await
+    bucket.client.put(&record_name(&bucket.client, upload), &parcel, None).await.map(drop)
 }
 
 /// Everything that an upload has left.
@@ -130,8 +130,8 @@ pub(super) async fn find(client: &Arc<Client>, upload: UploadId) -> Result<Stage
 async fn whole(client: &Arc<Client>, name: &str) -> Result<Bytes, Failure> {
     /// A key, an id and two numbers.
     const MOST: u64 = 16 * 1024;
-    let pieces =
-        reading::read(Content { client: Arc::clone(client), name: name.to_owned() }, 0..MOST).await?;
+    let content = Content { client: Arc::clone(client), name: name.to_owned(), version: None };
+    let pieces = reading::read(content, 0..MOST).await?;
     let whole = pieces.try_fold(BytesMut::new(), |mut whole, piece| async move {
         whole.extend_from_slice(&piece);
         Ok(whole)
@@ -139,10 +139,10 @@ async fn whole(client: &Arc<Client>, name: &str) -> Result<Bytes, Failure> {
     Ok(whole.await?.freeze())
 }
 
-/// Removes objects.
+/// Removes objects, and where the bucket keeps versions those too: nobody will ask for what was staged.
 pub(super) async fn remove(client: &Arc<Client>, names: Vec<String>) -> Result<(), Failure> {
     stream::iter(names.into_iter().map(Ok))
-        .try_for_each_concurrent(REMOVALS, |name| async move { client.remove(&name).await })
+        .try_for_each_concurrent(REMOVALS, |name| async move { client.erase(&name).await })
         .await
 }
 

@@ -15,7 +15,7 @@ use crate::{
 use async_trait::async_trait;
 use bytes::Bytes;
 use coffer_domain::{
-    driver::{self, Batch, ErrorKind, Result, WriteOptions},
+    driver::{self, Batch, ErrorKind, NativeVersion, Published, Result, WriteOptions},
     id::UploadId,
     path::Key,
 };
@@ -223,8 +223,8 @@ impl Writer {
         Some(work)
     }
 
-    /// Publishes the object; answers its size.
-    async fn publish(&mut self) -> std::result::Result<u64, Failure> {
+    /// Publishes the object.
+    async fn publish(&mut self) -> std::result::Result<Published, Failure> {
         let client = Arc::clone(&self.bucket.client);
         let name = client.name(&self.key);
         // Nothing on S3 keeps a key from being replaced, so this is a look before and no promise.
@@ -232,20 +232,24 @@ impl Writer {
             return Err(Failure::wrong(ErrorKind::AlreadyExists, "an object is at the key"));
         }
         let size = self.written();
-        if self.multipart.is_none() {
+        let version = if self.multipart.is_none() {
             let rest = self.buffer.take(self.buffer.len());
             let parcel = self.bucket.integrity.parcel(rest).await;
-            client.put(&name, &parcel, Some(self.upload)).await?;
+            client.put(&name, &parcel, Some(self.upload)).await?
         } else {
-            self.complete(size, &name).await?;
-        }
-        match client.head(&name).await? {
-            Some(head) => Ok(head.size),
+            self.complete(size, &name).await?
+        };
+        match client.head_version(&name, version.as_ref()).await? {
+            Some(head) => Ok(Published { size: head.size, version: version.or(head.version) }),
             None => Err(Failure::wrong(ErrorKind::Other, "what was published is not there")),
         }
     }
 
-    async fn complete(&mut self, size: u64, name: &str) -> std::result::Result<(), Failure> {
+    async fn complete(
+        &mut self,
+        size: u64,
+        name: &str,
+    ) -> std::result::Result<Option<NativeVersion>, Failure> {
         let rest = self.buffer.len();
         if rest > 0 || self.parts.is_empty() {
             self.send(rest).await?;
@@ -256,7 +260,7 @@ impl Writer {
         match client.complete(multipart, &parts).await {
             // The answer to an earlier try was lost, or the upload was.
             Err(failure) if failure.is_absent() => match client.head(name).await? {
-                Some(head) if head.may_be_of(self.upload) && head.size == size => Ok(()),
+                Some(head) if head.may_be_of(self.upload) && head.size == size => Ok(head.version),
                 _ => Err(Failure::wrong(ErrorKind::Other, "the parts are gone")),
             },
             // Somebody else's part has taken the place of ours, and nobody could tell them apart by looking.
@@ -309,10 +313,11 @@ impl driver::Writer for Writer {
         })
     }
 
-    async fn finish(mut self: Box<Self>) -> Result<u64> {
-        let size = self.publish().await.map_err(|failure| lost(failure).at("finish", Some(&self.key)))?;
+    async fn finish(mut self: Box<Self>) -> Result<Published> {
+        let published =
+            self.publish().await.map_err(|failure| lost(failure).at("finish", Some(&self.key)))?;
         self.tidy().await;
-        Ok(size)
+        Ok(published)
     }
 
     async fn abort(mut self: Box<Self>) -> Result<()> {

@@ -1,6 +1,9 @@
 //! How talking to a server fails.
 
-use coffer_domain::{driver::ErrorKind, egress::Refused};
+use coffer_domain::{
+    driver::ErrorKind,
+    egress::{Forbidden, Refused},
+};
 use http::StatusCode;
 use hyper_util::client::legacy;
 use std::{error::Error, io};
@@ -9,7 +12,7 @@ use std::{error::Error, io};
 #[derive(Debug, Clone, thiserror::Error)]
 pub(crate) enum Failure {
     #[error("{0}")]
-    Forbidden(String),
+    Forbidden(#[source] Forbidden),
     #[error("{0}")]
     Unresolved(String),
     #[error("cannot connect: {0}")]
@@ -70,9 +73,9 @@ impl Failure {
 
 impl From<Refused> for Failure {
     fn from(refused: Refused) -> Self {
-        match &refused {
+        match refused {
             Refused::Unknown { .. } => Self::Unresolved(refused.to_string()),
-            Refused::Forbidden { .. } => Self::Forbidden(refused.to_string()),
+            Refused::Forbidden(forbidden) => Self::Forbidden(forbidden),
         }
     }
 }

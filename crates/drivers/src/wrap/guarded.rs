@@ -5,8 +5,8 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use coffer_domain::{
     driver::{
-        Batch, ByteStream, Capabilities, Driver, Error, ErrorKind, Listed, PieceSize, Result, Stat,
-        WriteOptions, Writer,
+        Batch, ByteStream, Capabilities, Driver, Error, ErrorKind, Listed, NativeVersion, PieceSize,
+        Published, Result, Stat, WriteOptions, Writer,
     },
     id::UploadId,
     path::Key,
@@ -28,6 +28,7 @@ pub const MOST_PUT_BYTES: usize = 64 * 1024;
 
 const NO_COPY: &str = "this backend cannot copy objects";
 const NO_RESUME: &str = "this backend cannot go on with what another writer began";
+const NO_VERSIONS: &str = "this backend keeps no versions";
 
 /// Refuses, with `Unsupported`, calls that need a capability the driver lacks and arguments outside their limits; and keeps a
 /// writer whose write or checkpoint failed, was given up or is still under way, from being finished. What such a writer has staged is
@@ -41,6 +42,23 @@ impl Guarded {
     /// Guards `inner`.
     pub fn new(inner: Arc<dyn Driver>) -> Self {
         Self { inner }
+    }
+
+    fn check_range(&self, key: &Key, range: &Range<u64>) -> Result<()> {
+        if range.start > range.end {
+            return Err(unsupported("read", Some(key), "the range ends before it begins"));
+        }
+        if range.start > 0 && !self.inner.capabilities().range_read {
+            return Err(unsupported("read", Some(key), "this backend reads only from the beginning"));
+        }
+        Ok(())
+    }
+
+    fn require_versions(&self, operation: &'static str, key: &Key) -> Result<()> {
+        match self.inner.capabilities().versions {
+            true => Ok(()),
+            false => Err(unsupported(operation, Some(key), NO_VERSIONS)),
+        }
     }
 }
 
@@ -67,7 +85,7 @@ impl Driver for Guarded {
         Ok(Box::new(GuardedWriter::new(inner, key, options.is_resumable, self.capabilities())))
     }
 
-    async fn store(&self, upload: UploadId, key: &Key, content: Vec<Bytes>) -> Result<u64> {
+    async fn store(&self, upload: UploadId, key: &Key, content: Vec<Bytes>) -> Result<Published> {
         self.inner.store(upload, key, content).await
     }
 
@@ -86,12 +104,7 @@ impl Driver for Guarded {
     }
 
     async fn read(&self, key: &Key, range: Range<u64>, size: PieceSize) -> Result<ByteStream> {
-        if range.start > range.end {
-            return Err(unsupported("read", Some(key), "the range ends before it begins"));
-        }
-        if range.start > 0 && !self.inner.capabilities().range_read {
-            return Err(unsupported("read", Some(key), "this backend reads only from the beginning"));
-        }
+        self.check_range(key, &range)?;
         self.inner.read(key, range, size).await
     }
 
@@ -132,6 +145,28 @@ impl Driver for Guarded {
             return Err(unsupported("unlink", Some(path), NO_COPY));
         }
         self.inner.unlink(path, keys).await
+    }
+
+    async fn read_version(
+        &self,
+        key: &Key,
+        version: &NativeVersion,
+        range: Range<u64>,
+        size: PieceSize,
+    ) -> Result<ByteStream> {
+        self.require_versions("read", key)?;
+        self.check_range(key, &range)?;
+        self.inner.read_version(key, version, range, size).await
+    }
+
+    async fn stat_version(&self, key: &Key, version: &NativeVersion) -> Result<Option<Stat>> {
+        self.require_versions("stat", key)?;
+        self.inner.stat_version(key, version).await
+    }
+
+    async fn delete_version(&self, key: &Key, version: &NativeVersion) -> Result<()> {
+        self.require_versions("delete", key)?;
+        self.inner.delete_version(key, version).await
     }
 
     async fn sweep(&self, upload: UploadId) -> Result<()> {
@@ -228,11 +263,11 @@ impl Writer for GuardedWriter {
         })
     }
 
-    async fn finish(self: Box<Self>) -> Result<u64> {
+    async fn finish(self: Box<Self>) -> Result<Published> {
         self.finishable().await?.finish().await
     }
 
-    async fn finish_at(self: Box<Self>, key: &Key) -> Result<u64> {
+    async fn finish_at(self: Box<Self>, key: &Key) -> Result<Published> {
         if !self.can_rename {
             return Err(unsupported("finish", Some(key), "this backend cannot choose a key at the end"));
         }

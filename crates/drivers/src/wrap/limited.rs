@@ -5,8 +5,8 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use coffer_domain::{
     driver::{
-        Batch, ByteStream, Capabilities, Driver, ErrorKind, Listed, PieceSize, Result, Stat, WriteOptions,
-        Writer,
+        Batch, ByteStream, Capabilities, Driver, ErrorKind, Listed, NativeVersion, PieceSize, Published,
+        Result, Stat, WriteOptions, Writer,
     },
     id::UploadId,
     path::Key,
@@ -21,7 +21,8 @@ use tokio::{sync::Semaphore, time::timeout};
 pub struct Limits {
     /// Calls under way at a time, writes of a batch included. A reader or writer that waits for its peer is not under way.
     pub concurrency: usize,
-    /// For a call to be let in, then again for the call itself: begin, resume, read up to the first piece, stat, delete, list, put, sweep, abort.
+    /// For a call to be let in, then again for the call itself: begin, resume, read up to the first piece, stat, delete, list, put, sweep, abort;
+    /// those of one version too.
     pub operation: Duration,
     /// For each further piece of a read.
     pub piece: Duration,
@@ -55,6 +56,22 @@ impl Limited {
     /// Limits `inner`.
     pub fn new(inner: Arc<dyn Driver>, limits: Limits) -> Self {
         Self { inner, gate: Gate { permits: Arc::new(Semaphore::new(limits.concurrency)), limits } }
+    }
+
+    /// A read that begins in time, and each piece of which comes in time.
+    async fn pieces(&self, key: &Key, call: impl Future<Output = Result<ByteStream>>) -> Result<ByteStream> {
+        let pieces = self.gate.pass("read", Some(key), self.gate.limits.operation, call).await?;
+        let (deadline, key) = (self.gate.limits.piece, key.clone());
+        // What is left is given up at an error, so that nobody takes up a stream that was late.
+        Ok(Box::pin(stream::unfold(Some((pieces, key)), move |left| async move {
+            let (mut pieces, key) = left?;
+            match timeout(deadline, pieces.next()).await {
+                Ok(Some(Ok(piece))) => Some((Ok(piece), Some((pieces, key)))),
+                Ok(Some(Err(failure))) => Some((Err(failure), None)),
+                Ok(None) => None,
+                Err(late) => Some((Err(error(ErrorKind::Timeout, "read", Some(&key), late)), None)),
+            }
+        })))
     }
 }
 
@@ -101,7 +118,7 @@ impl Driver for Limited {
         Ok(Box::new(LimitedWriter { inner, gate: self.gate.clone(), key: key.clone() }))
     }
 
-    async fn store(&self, upload: UploadId, key: &Key, content: Vec<Bytes>) -> Result<u64> {
+    async fn store(&self, upload: UploadId, key: &Key, content: Vec<Bytes>) -> Result<Published> {
         let call = self.inner.store(upload, key, content);
         self.gate.pass("store", Some(key), self.gate.limits.finish, call).await
     }
@@ -120,18 +137,7 @@ impl Driver for Limited {
 
     async fn read(&self, key: &Key, range: Range<u64>, size: PieceSize) -> Result<ByteStream> {
         let call = self.inner.read(key, range, size);
-        let pieces = self.gate.pass("read", Some(key), self.gate.limits.operation, call).await?;
-        let (deadline, key) = (self.gate.limits.piece, key.clone());
-        // What is left is given up at an error, so that nobody takes up a stream that was late.
-        Ok(Box::pin(stream::unfold(Some((pieces, key)), move |left| async move {
-            let (mut pieces, key) = left?;
-            match timeout(deadline, pieces.next()).await {
-                Ok(Some(Ok(piece))) => Some((Ok(piece), Some((pieces, key)))),
-                Ok(Some(Err(failure))) => Some((Err(failure), None)),
-                Ok(None) => None,
-                Err(late) => Some((Err(error(ErrorKind::Timeout, "read", Some(&key), late)), None)),
-            }
-        })))
+        self.pieces(key, call).await
     }
 
     async fn stat(&self, key: &Key) -> Result<Option<Stat>> {
@@ -160,6 +166,27 @@ impl Driver for Limited {
         self.gate.pass("unlink", Some(path), self.gate.limits.operation, call).await
     }
 
+    async fn read_version(
+        &self,
+        key: &Key,
+        version: &NativeVersion,
+        range: Range<u64>,
+        size: PieceSize,
+    ) -> Result<ByteStream> {
+        let call = self.inner.read_version(key, version, range, size);
+        self.pieces(key, call).await
+    }
+
+    async fn stat_version(&self, key: &Key, version: &NativeVersion) -> Result<Option<Stat>> {
+        let call = self.inner.stat_version(key, version);
+        self.gate.pass("stat", Some(key), self.gate.limits.operation, call).await
+    }
+
+    async fn delete_version(&self, key: &Key, version: &NativeVersion) -> Result<()> {
+        let call = self.inner.delete_version(key, version);
+        self.gate.pass("delete", Some(key), self.gate.limits.operation, call).await
+    }
+
     async fn sweep(&self, upload: UploadId) -> Result<()> {
         self.gate.pass("sweep", None, self.gate.limits.operation, self.inner.sweep(upload)).await
     }
@@ -184,12 +211,12 @@ impl Writer for LimitedWriter {
         Box::pin(async move { gate.pass("checkpoint", Some(&key), gate.limits.finish, call).await })
     }
 
-    async fn finish(self: Box<Self>) -> Result<u64> {
+    async fn finish(self: Box<Self>) -> Result<Published> {
         let Self { inner, gate, key } = *self;
         gate.pass("finish", Some(&key), gate.limits.finish, inner.finish()).await
     }
 
-    async fn finish_at(self: Box<Self>, key: &Key) -> Result<u64> {
+    async fn finish_at(self: Box<Self>, key: &Key) -> Result<Published> {
         let Self { inner, gate, .. } = *self;
         gate.pass("finish", Some(key), gate.limits.finish, inner.finish_at(key)).await
     }

@@ -4,7 +4,8 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use coffer_domain::{
     driver::{
-        ByteStream, Capabilities, Driver, ErrorKind, Listed, PieceSize, Result, Stat, WriteOptions, Writer,
+        ByteStream, Capabilities, Driver, ErrorKind, Listed, NativeVersion, PieceSize, Published, Result,
+        Stat, WriteOptions, Writer,
     },
     id::UploadId,
     path::Key,
@@ -40,7 +41,7 @@ impl Retry {
     }
 }
 
-/// Tries stat, delete, list, put, link, unlink and sweep again when the failure's kind allows it, and resume on `Unavailable`, while the first try
+/// Tries stat and delete (of a version too), list, put, link, unlink and sweep again when the failure's kind allows it, and resume on `Unavailable`, while the first try
 /// is not longer ago than the longest pause: the writer before may be about to let go, and somebody waits to send bytes. Nothing
 /// else: bytes that were read or written can only be asked for again by whoever has them.
 #[derive(Debug)]
@@ -103,7 +104,7 @@ impl Driver for Retried {
         self.inner.begin(upload, key, options).await
     }
 
-    async fn store(&self, upload: UploadId, key: &Key, content: Vec<Bytes>) -> Result<u64> {
+    async fn store(&self, upload: UploadId, key: &Key, content: Vec<Bytes>) -> Result<Published> {
         self.inner.store(upload, key, content).await
     }
 
@@ -145,6 +146,24 @@ impl Driver for Retried {
 
     async fn unlink(&self, path: &Key, keys: &[Key]) -> Result<()> {
         self.repeat(|| self.inner.unlink(path, keys)).await
+    }
+
+    async fn read_version(
+        &self,
+        key: &Key,
+        version: &NativeVersion,
+        range: Range<u64>,
+        size: PieceSize,
+    ) -> Result<ByteStream> {
+        self.inner.read_version(key, version, range, size).await
+    }
+
+    async fn stat_version(&self, key: &Key, version: &NativeVersion) -> Result<Option<Stat>> {
+        self.repeat(|| self.inner.stat_version(key, version)).await
+    }
+
+    async fn delete_version(&self, key: &Key, version: &NativeVersion) -> Result<()> {
+        self.repeat(|| self.inner.delete_version(key, version)).await
     }
 
     async fn sweep(&self, upload: UploadId) -> Result<()> {

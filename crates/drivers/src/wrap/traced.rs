@@ -4,7 +4,8 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use coffer_domain::{
     driver::{
-        Batch, ByteStream, Capabilities, Driver, Listed, PieceSize, Result, Stat, WriteOptions, Writer,
+        Batch, ByteStream, Capabilities, Driver, Listed, NativeVersion, PieceSize, Published, Result, Stat,
+        WriteOptions, Writer,
     },
     id::UploadId,
     path::Key,
@@ -85,7 +86,7 @@ impl Driver for Traced {
         Ok(Box::new(TracedWriter { inner, provider, key: key.clone(), bytes: 0 }))
     }
 
-    async fn store(&self, upload: UploadId, key: &Key, content: Vec<Bytes>) -> Result<u64> {
+    async fn store(&self, upload: UploadId, key: &Key, content: Vec<Bytes>) -> Result<Published> {
         let bytes: u64 = content.iter().map(|piece| piece.len() as u64).sum();
         let span =
             call!(info_span, "driver.store", self.provider(), %key, upload.id = %upload, bytes = bytes);
@@ -144,6 +145,29 @@ impl Driver for Traced {
         within(&span, self.inner.unlink(path, keys)).await
     }
 
+    async fn read_version(
+        &self,
+        key: &Key,
+        version: &NativeVersion,
+        range: Range<u64>,
+        size: PieceSize,
+    ) -> Result<ByteStream> {
+        let (provider, offset) = (self.provider(), range.start);
+        let span = call!(info_span, "driver.read", provider, %key, %version, offset, bytes = Empty);
+        let pieces = within(&span, self.inner.read_version(key, version, range, size)).await?;
+        Ok(Box::pin(TracedStream { pieces, span, bytes: 0 }))
+    }
+
+    async fn stat_version(&self, key: &Key, version: &NativeVersion) -> Result<Option<Stat>> {
+        let span = call!(info_span, "driver.stat", self.provider(), %key, %version);
+        within(&span, self.inner.stat_version(key, version)).await
+    }
+
+    async fn delete_version(&self, key: &Key, version: &NativeVersion) -> Result<()> {
+        let span = call!(info_span, "driver.delete", self.provider(), %key, %version);
+        within(&span, self.inner.delete_version(key, version)).await
+    }
+
     async fn sweep(&self, upload: UploadId) -> Result<()> {
         let span = call!(info_span, "driver.sweep", self.provider(), upload.id = %upload);
         within(&span, self.inner.sweep(upload)).await
@@ -183,12 +207,12 @@ impl Writer for TracedWriter {
         Box::pin(async move { within(&span, call).await })
     }
 
-    async fn finish(self: Box<Self>) -> Result<u64> {
+    async fn finish(self: Box<Self>) -> Result<Published> {
         let span = call!(info_span, "driver.finish", self.provider, key = %self.key, bytes = self.bytes);
         within(&span, self.inner.finish()).await
     }
 
-    async fn finish_at(self: Box<Self>, key: &Key) -> Result<u64> {
+    async fn finish_at(self: Box<Self>, key: &Key) -> Result<Published> {
         let span = call!(info_span, "driver.finish", self.provider, %key, bytes = self.bytes);
         within(&span, self.inner.finish_at(key)).await
     }

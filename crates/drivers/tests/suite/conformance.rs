@@ -3,6 +3,7 @@
 
 mod behaviour;
 mod resume;
+mod versions;
 
 use crate::servers;
 use coffer_domain::{
@@ -45,8 +46,18 @@ async fn opened(prefix: &str) -> Opened {
     Some(Backend { driver, _place: Box::new(place) })
 }
 
-async fn s3(prefix: &str, is_wrapped: bool) -> Opened {
-    let (driver, server) = servers::s3(prefix).await?;
+async fn s3(kind: Kind, prefix: &str, is_wrapped: bool) -> Opened {
+    let (driver, server) = servers::s3(kind, prefix).await?;
+    Some(Backend { driver: servers::wrapped_if(is_wrapped, driver), _place: Box::new(server) })
+}
+
+async fn virtual_host(prefix: &str) -> Opened {
+    let (driver, server) = servers::virtual_host(prefix).await?;
+    Some(Backend { driver, _place: Box::new(server) })
+}
+
+async fn versioned(prefix: &str, is_wrapped: bool) -> Opened {
+    let (driver, server) = servers::versioned(prefix).await?;
     Some(Backend { driver: servers::wrapped_if(is_wrapped, driver), _place: Box::new(server) })
 }
 
@@ -119,6 +130,13 @@ macro_rules! behaviours {
                 a_given_up_resume_has_either_happened_or_not,
                 only_a_resumable_object_has_checkpoints,
             ]);
+            behaviours!(tests $open, versions, [
+                each_version_is_read_by_its_id,
+                what_was_deleted_is_there_as_a_version,
+                one_version_is_removed_and_the_other_stays,
+                a_version_that_is_none_is_not_found,
+                without_the_capability_there_are_no_versions,
+            ]);
         })+
     };
     (tests $open:expr, $module:ident, [$($name:ident,)+]) => {
@@ -138,8 +156,12 @@ conformance! {
     local_with_prefix: local("tenant/one/", Staging::Unnamed);
     local_wrapped: opened("");
     local_wrapped_with_prefix: opened("tenant/");
-    s3_rclone: s3("", false);
-    s3_rclone_wrapped_with_prefix: s3("tenant/one/", true);
+    s3_rclone: s3(Kind::RcloneS3, "", false);
+    s3_rclone_wrapped_with_prefix: s3(Kind::RcloneS3, "tenant/one/", true);
+    s3_minio: s3(Kind::Minio, "", false);
+    s3_minio_virtual_host: virtual_host("tenant/");
+    s3_minio_versioned: versioned("", false);
+    s3_minio_versioned_wrapped_with_prefix: versioned("tenant/one/", true);
     webdav_rclone: http(Kind::RcloneWebdav, "", false);
     webdav_apache: http(Kind::ApacheDav, "", false);
     webdav_apache_wrapped_with_prefix: http(Kind::ApacheDav, "tenant/one/", true);
@@ -150,7 +172,9 @@ conformance! {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_each_server_lets_the_driver_promise() {
     let rows = [
-        ("rclone serve s3", s3("", false).await, "atomic durable resume range list"),
+        ("rclone serve s3", s3(Kind::RcloneS3, "", false).await, "atomic durable resume range list"),
+        ("minio", s3(Kind::Minio, "", false).await, "atomic durable resume range list"),
+        ("minio, versioned", versioned("", false).await, "atomic durable resume range list versions"),
         ("rclone serve webdav", http(Kind::RcloneWebdav, "", false).await, "atomic resume range list rename"),
         ("apache mod_dav", http(Kind::ApacheDav, "", false).await, "atomic resume range list rename"),
         ("nginx PUT", http(Kind::Nginx, "", false).await, "range"),
@@ -167,6 +191,7 @@ async fn what_each_server_lets_the_driver_promise() {
             ("list", can.list),
             ("copy", can.copy),
             ("rename", can.rename),
+            ("versions", can.versions),
         ];
         let kept: Vec<_> =
             promises.into_iter().filter_map(|(name, is_kept)| is_kept.then_some(name)).collect();

@@ -4,6 +4,7 @@
 mod conformance;
 mod faults;
 mod local;
+mod minio;
 mod servers;
 mod support;
 mod wrappers;

@@ -68,7 +68,7 @@ pub(crate) async fn write(driver: &dyn Driver, key: &Key, content: &Bytes) -> Re
         let half = batch.len() / 2;
         writer.write(vec![batch.slice(..half), batch.slice(half..)].into()).await?;
     }
-    writer.finish().await
+    writer.finish().await.map(|published| published.size)
 }
 
 pub(crate) async fn read(driver: &dyn Driver, key: &Key) -> Result<Vec<u8>> {

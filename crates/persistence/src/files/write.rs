@@ -1,5 +1,6 @@
 //! Files and versions as finished uploads make them: one statement per table, however many they are.
 
+use coffer_domain::driver::NativeVersion;
 use coffer_domain::file::File;
 use coffer_domain::id::{UserId, VersionId};
 use diesel::sql_types::{Array, BigInt, Bool, Integer, Jsonb, Nullable, Text, Timestamptz, Uuid as SqlUuid};
@@ -118,16 +119,25 @@ pub(crate) async fn retire(c: &AsyncPgConnection, kept: &[VersionId], gone: &[Ve
     Ok(())
 }
 
-/// Makes the current versions of files, each with what is said of the change.
-pub(crate) async fn insert_versions(c: &AsyncPgConnection, files: &[(&File, &str)]) -> Step<()> {
+/// A file's new current version, and what the file does not tell of it.
+#[derive(Clone, Copy)]
+pub(crate) struct NewVersion<'a> {
+    pub(crate) file: &'a File,
+    pub(crate) why: &'a str,
+    pub(crate) native: Option<&'a NativeVersion>,
+}
+
+/// Makes the current versions of files.
+pub(crate) async fn insert_versions(c: &AsyncPgConnection, versions: &[NewVersion<'_>]) -> Step<()> {
     const INSERT: &str =
         "INSERT INTO storage_file_versions (id, file_id, version_number, object_id, filename, size, checksum,
-            mime_type, provider_path, created_by, created_at, change_description, is_current)
-        SELECT v.*, true FROM unnest($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12) AS v";
-    if files.is_empty() {
+            mime_type, provider_path, created_by, created_at, change_description, version_file_id,
+            is_current)
+        SELECT v.*, true FROM unnest($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13) AS v";
+    if versions.is_empty() {
         return Ok(());
     }
-    let of = column(files, |(file, _)| *file);
+    let of = column(versions, |version| version.file);
     let insert = diesel::sql_query(INSERT)
         .bind::<Array<SqlUuid>, _>(column(&of, |file| file.content.version.uuid()))
         .bind::<Array<SqlUuid>, _>(column(&of, |file| file.id.uuid()))
@@ -140,7 +150,12 @@ pub(crate) async fn insert_versions(c: &AsyncPgConnection, files: &[(&File, &str
         .bind::<Array<Text>, _>(column(&of, |file| file.content.key.as_str()))
         .bind::<Array<Nullable<SqlUuid>>, _>(column(&of, |file| file.updated_by.map(UserId::uuid)))
         .bind::<Array<Timestamptz>, _>(column(&of, |file| file.updated_at))
-        .bind::<Array<Nullable<Text>>, _>(column(files, |(_, why)| Some(*why).filter(|why| !why.is_empty())));
+        .bind::<Array<Nullable<Text>>, _>(column(versions, |version| {
+            Some(version.why).filter(|why| !why.is_empty())
+        }))
+        .bind::<Array<Nullable<Text>>, _>(column(versions, |version| {
+            version.native.map(NativeVersion::as_str)
+        }));
     Cached(insert).execute(&mut &*c).await?;
     Ok(())
 }

@@ -389,6 +389,7 @@ impl Upload {
                 codec: Codec::Identity,
                 stored_size: size,
             },
+            native_version: None,
             is_shareable: false,
             is_linked: false,
             keeps_versions: false,

@@ -35,6 +35,23 @@ async fn an_intent_is_a_row_with_all_it_says() {
 }
 
 #[tokio::test]
+async fn what_the_backend_calls_a_version_is_kept_with_it() {
+    let rig = Rig::new().await;
+    let ann = Actor::user("ann");
+    for (path, native) in [("a.txt", Some("3/L4kqtJlcpXroDTDmJ+rmSp")), ("b.txt", None)] {
+        let mut upload = rig.upload(&ann, path, 7);
+        upload.commit.native_version = native.map(|id| id.parse().unwrap());
+        rig.open(&upload).await;
+        rig.store.commit_upload(&upload.commit).await.unwrap();
+        let kept = format!(
+            "SELECT version_file_id FROM storage_file_versions WHERE id = '{}'",
+            upload.commit.version
+        );
+        assert_eq!(rig.text(&kept).await, native.unwrap_or("NULL"));
+    }
+}
+
+#[tokio::test]
 async fn one_request_has_one_open_intent() {
     let rig = Rig::new().await;
     let ann = Actor::user("ann");

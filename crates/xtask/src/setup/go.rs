@@ -14,6 +14,8 @@ use crate::workspace::Workspace;
 const MODULE: &str = "tests/interop/go";
 /// Fetched where the machine has an older one.
 const TOOLCHAIN: &str = "1.26.8";
+/// The last that can be had as a module. It is AGPL: only run, as a program of its own.
+const MINIO: &str = "github.com/minio/minio@v0.0.0-20260212201848-7aac2a2c5b7c";
 const GRPCURL: &str = "github.com/fullstorydev/grpcurl/cmd/grpcurl@v1.9.4";
 
 /// Whether Go is new enough and has the client's modules; a Go that fetches newer ones itself does so here.
@@ -46,6 +48,22 @@ pub(crate) fn install_grpcurl(workspace: &Workspace) -> anyhow::Result<()> {
         install(workspace)?;
     }
     run(workspace.command("go").args(["install", GRPCURL]).env("GOBIN", workspace.tools("bin")))
+}
+
+pub(crate) fn has_minio(workspace: &Workspace) -> bool {
+    workspace.has("minio") && succeeds(workspace.command("minio").arg("--version"))
+}
+
+/// Builds it: there is no package of it.
+pub(crate) fn install_minio(workspace: &Workspace) -> anyhow::Result<()> {
+    if !is_new_enough(workspace) {
+        install(workspace)?;
+    }
+    run(workspace
+        .command("go")
+        .args(["install", "-ldflags=-s -w", MINIO])
+        .env("GOBIN", workspace.tools("bin"))
+        .env("CGO_ENABLED", "0"))
 }
 
 fn is_new_enough(workspace: &Workspace) -> bool {

@@ -71,7 +71,7 @@ fn far(backend: Backend) -> v1::Volume {
 /// A place of a server that is at `address`, as the service is told of it.
 async fn backend(operator: &Clients, kind: Kind, address: &str, place: &str) -> Backend {
     let (server, login) = match kind {
-        Kind::RcloneS3 => {
+        Kind::RcloneS3 | Kind::Minio => {
             let bucket = v1::S3Bucket {
                 endpoint_url: format!("http://{address}"),
                 bucket_name: place.into(),
@@ -91,8 +91,12 @@ async fn backend(operator: &Clients, kind: Kind, address: &str, place: &str) -> 
         endpoints::store(operator, &endpoint, login).await.unwrap();
     }
     match kind {
-        Kind::RcloneS3 => Backend::S3(v1::S3Backend { bucket_id: endpoint, ..Default::default() }),
-        _ => Backend::Http(v1::HttpBackend { endpoint_id: endpoint, ..Default::default() }),
+        Kind::RcloneS3 | Kind::Minio => {
+            Backend::S3(v1::S3Backend { bucket_id: endpoint, ..Default::default() })
+        }
+        Kind::RcloneWebdav | Kind::ApacheDav | Kind::Nginx => {
+            Backend::Http(v1::HttpBackend { endpoint_id: endpoint, ..Default::default() })
+        }
     }
 }
 

@@ -252,7 +252,10 @@ async fn a_volume_needs_an_endpoint_of_its_kind() {
         );
     }
     let status = crate::volumes::create(&operator, on_web(&web, "")).await.unwrap_err();
-    assert_eq!(refusal(&status), (Code::FailedPrecondition, "VOLUME_CONFLICT".to_owned()));
+    assert_eq!(refusal(&status), (Code::FailedPrecondition, "ADDRESS_FORBIDDEN".to_owned()));
+    let said = "127.0.0.1 is at 127.0.0.1, which may not be connected to: it is a loopback address, \
+                and no network of egress.allow has it";
+    assert!(status.message().ends_with(said), "{status:?}");
     let made = "SELECT count(*) FROM storage_volumes WHERE name = 'remote'";
     assert_eq!(cofferd.database.number(made).await, 0);
 }

@@ -1,5 +1,7 @@
 use super::*;
 use crate::fields::converted;
+use coffer_domain::egress::{self, Forbidden, Rule};
+use coffer_domain::service::CheckProblem;
 use coffer_domain::time::now;
 use prost_types::{Duration as WireDuration, FieldMask};
 
@@ -114,12 +116,19 @@ fn a_check_is_healthy_if_all_its_steps_passed() {
     let step = |name, outcome| CheckStep { name, outcome, duration: Duration::from_micros(7) };
     let check = |steps| to_check(Check { steps, capabilities: None });
     assert!(check(vec![step("marker", Ok(())), step("write", Ok(()))]).is_healthy);
-    let failed = check(vec![step("marker", Ok(())), step("write", Err("VOLUME_FULL"))]);
+    let full = CheckProblem { reason: "VOLUME_FULL", forbidden: None };
+    let failed = check(vec![step("marker", Ok(())), step("write", Err(full))]);
     assert!(!failed.is_healthy);
     assert_eq!(
         (failed.steps[1].problem.as_str(), failed.steps[1].passed, failed.steps[1].duration_us),
         ("VOLUME_FULL", false, 7)
     );
+    assert_eq!(failed.steps[1].detail, "");
+    let rule = Rule::Reserved(egress::Kind::LinkLocal);
+    let forbidden = Forbidden { host: "store".into(), address: [169, 254, 1, 2].into(), rule };
+    let problem = CheckProblem { reason: "ADDRESS_FORBIDDEN", forbidden: Some(forbidden.clone()) };
+    let failed = check(vec![step("marker", Err(problem))]);
+    assert_eq!((failed.is_healthy, &failed.steps[0].detail), (false, &forbidden.to_string()));
     assert!(!check(vec![]).is_healthy);
 }
 

@@ -68,6 +68,8 @@ pub(super) struct Worker {
     checkpoint: Option<JoinHandle<Result<u64>>>,
     /// What was stored by a commit whose answer was lost.
     unsettled: Option<Stored>,
+    /// What the backend calls the version that was published last.
+    native_version: Option<driver::NativeVersion>,
     seat: Option<Seat>,
 }
 
@@ -207,6 +209,7 @@ impl Worker {
             recorded: written,
             checkpoint: None,
             unsettled: None,
+            native_version: None,
             step_bytes: FIRST_STEP_BYTES,
             seat,
         }

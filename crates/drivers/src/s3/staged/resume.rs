@@ -39,7 +39,7 @@ pub(in super::super) async fn resume(
     if size == 0 {
         clear(&client, upload, staged).await?;
         if published.is_some_and(|head| head.is_of(upload)) {
-            client.remove(&name).await?;
+            client.erase(&name).await?;
         }
         let mut writer = Writer::new(bucket, upload, key.clone(), options, Some(hold));
         writer.follow(generation, 0);
@@ -55,7 +55,7 @@ pub(in super::super) async fn resume(
                 staged.pieces.push(piece);
                 generation += 1;
             }
-            client.remove(&name).await?;
+            client.erase(&name).await?;
         }
         None if is_covered => {}
         None => return Err(Failure::wrong(ErrorKind::NotFound, "less was stored")),
@@ -67,7 +67,8 @@ pub(in super::super) async fn resume(
     writer.go_on(kept.multipart, kept.parts, kept.end, staged.names.clone());
     for (piece, range) in &pieces {
         let wanted = range.start - piece.range.start..range.end - piece.range.start;
-        let content = Content { client: Arc::clone(&client), name: piece_name(&client, upload, piece) };
+        let name = piece_name(&client, upload, piece);
+        let content = Content { client: Arc::clone(&client), name, version: None };
         let mut bytes = reading::read(content, wanted).await?;
         while let Some(bytes) = bytes.try_next().await? {
             writer.append(bytes).await?;

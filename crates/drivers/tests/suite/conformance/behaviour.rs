@@ -23,7 +23,7 @@ pub(super) async fn nothing_is_visible_before_finish(driver: &dyn Driver) {
     if driver.capabilities().list {
         assert_eq!(driver.list("", None, 10).await.unwrap(), []);
     }
-    assert_eq!(writer.finish().await.unwrap(), 3_000_000);
+    assert_eq!(writer.finish().await.unwrap().size, 3_000_000);
     assert_eq!(read(driver, &key).await.unwrap(), content);
 }
 
@@ -42,7 +42,7 @@ pub(super) async fn sixty_four_mebibytes_come_back_as_they_were(driver: &dyn Dri
     for at in (0..content.len()).step_by(1024 * 1024) {
         writer.write(vec![content.slice(at..at + 1024 * 1024)].into()).await.unwrap();
     }
-    assert_eq!(writer.finish().await.unwrap(), content.len() as u64);
+    assert_eq!(writer.finish().await.unwrap().size, content.len() as u64);
     assert!(read(driver, &key).await.unwrap() == content);
 }
 
@@ -54,13 +54,13 @@ pub(super) async fn many_small_pieces_are_one_object(driver: &dyn Driver) {
         (0..4_000).flat_map(|n| [content.slice(n * 10..n * 10 + 10), Bytes::new()]).collect::<Vec<_>>();
     writer.write(pieces.into()).await.unwrap();
     writer.write(Vec::new().into()).await.unwrap();
-    assert_eq!(writer.finish().await.unwrap(), 40_000);
+    assert_eq!(writer.finish().await.unwrap().size, 40_000);
     assert_eq!(read(driver, &key).await.unwrap(), content);
 }
 
 pub(super) async fn an_empty_object_is_an_object(driver: &dyn Driver) {
     let key = fresh_key();
-    assert_eq!(begin(driver, &key).await.unwrap().finish().await.unwrap(), 0);
+    assert_eq!(begin(driver, &key).await.unwrap().finish().await.unwrap().size, 0);
     assert_eq!(driver.stat(&key).await.unwrap().unwrap().size, 0);
     assert_eq!(driver.read(&key, 0..100, PieceSize::default()).await.unwrap().count().await, 0);
 }
@@ -72,7 +72,7 @@ pub(super) async fn a_declared_size_is_only_a_hint(driver: &dyn Driver) {
         let options = WriteOptions { declared_size: Some(declared), ..WriteOptions::default() };
         let mut writer = driver.begin(UploadId::new(), &key, options).await.unwrap();
         writer.write(vec![content.clone()].into()).await.unwrap();
-        assert_eq!(writer.finish().await.unwrap(), 100_000, "{declared}");
+        assert_eq!(writer.finish().await.unwrap().size, 100_000, "{declared}");
         assert_eq!(read(driver, &key).await.unwrap(), content, "{declared}");
     }
 }
@@ -98,7 +98,7 @@ pub(super) async fn the_key_may_be_chosen_at_the_end(driver: &dyn Driver) {
         let options = WriteOptions { is_resumable, ..WriteOptions::default() };
         let mut writer = driver.begin(UploadId::new(), &undecided, options).await.unwrap();
         writer.write(vec![content.clone()].into()).await.unwrap();
-        assert_eq!(writer.finish_at(&key).await.unwrap(), 3_000_000);
+        assert_eq!(writer.finish_at(&key).await.unwrap().size, 3_000_000);
         assert_eq!(read(driver, &key).await.unwrap(), content);
         assert_eq!(driver.stat(&undecided).await.unwrap(), None);
         if driver.capabilities().create_only {
@@ -115,7 +115,7 @@ pub(super) async fn what_is_stored_at_once_is_an_object_like_any_other(driver: &
     for length in [0, 1, 4096, 64 * 1024, 2_000_000] {
         let (key, content) = (fresh_key(), noise(length, 5));
         let pieces = vec![content.slice(..length / 2), Bytes::new(), content.slice(length / 2..)];
-        assert_eq!(driver.store(UploadId::new(), &key, pieces).await.unwrap(), length as u64);
+        assert_eq!(driver.store(UploadId::new(), &key, pieces).await.unwrap().size, length as u64);
         assert_eq!(read(driver, &key).await.unwrap(), content);
         if driver.capabilities().create_only {
             let again = driver.store(UploadId::new(), &key, vec![noise(10, 1)]).await;
@@ -132,7 +132,7 @@ pub(super) async fn of_many_that_are_stored_at_once_each_is_there(driver: &dyn D
     let stored = join_all((0..100).map(|n| async move {
         let (key, content) = (fresh_key(), noise(1000 + n, n as u64));
         assert_eq!(
-            driver.store(UploadId::new(), &key, vec![content.clone()]).await.unwrap(),
+            driver.store(UploadId::new(), &key, vec![content.clone()]).await.unwrap().size,
             1000 + n as u64
         );
         (key, content)
@@ -476,7 +476,7 @@ pub(super) async fn sweep_is_idempotent_and_spares_others(driver: &dyn Driver) {
     for _ in 0..3 {
         driver.sweep(upload).await.unwrap();
     }
-    assert_eq!(other.finish().await.unwrap(), 1000);
+    assert_eq!(other.finish().await.unwrap().size, 1000);
     assert_eq!(read(driver, &key).await.unwrap(), noise(1000, 1));
 }
 
@@ -491,7 +491,7 @@ pub(super) async fn a_batch_is_encoded_once(driver: &dyn Driver) {
         };
         writer.write(Batch::new(encode)).await.unwrap();
     }
-    assert_eq!(writer.finish().await.unwrap(), 20_000);
+    assert_eq!(writer.finish().await.unwrap().size, 20_000);
     assert_eq!(calls.load(Ordering::SeqCst), 20);
     assert_eq!(read(driver, &key).await.unwrap(), (0..20).flat_map(|n| noise(1000, n)).collect::<Vec<_>>());
 }

@@ -33,7 +33,7 @@ async fn append(writer: &mut Box<dyn Writer>, content: &Bytes) {
 
 async fn assert_finished(driver: &dyn Driver, writer: Box<dyn Writer>, key: &Key, content: &[u8]) {
     assert_eq!(driver.stat(key).await.unwrap(), None, "nothing is visible before finish");
-    assert_eq!(writer.finish().await.unwrap(), content.len() as u64);
+    assert_eq!(writer.finish().await.unwrap().size, content.len() as u64);
     assert!(read(driver, key).await.unwrap() == content);
     assert_eq!(staged(driver).await, 0, "nothing is left staged");
 }
@@ -166,11 +166,11 @@ pub(super) async fn what_was_published_at_another_key_is_taken_back_from_there(d
     let (undecided, first, second) = (fresh_key(), fresh_key(), fresh_key());
     let mut writer = begin_resumable(driver, upload, &undecided).await.unwrap();
     append(&mut writer, &content.slice(..300_000)).await;
-    assert_eq!(writer.finish_at(&first).await.unwrap(), 300_000);
+    assert_eq!(writer.finish_at(&first).await.unwrap().size, 300_000);
     let mut writer = resume(driver, upload, &first, 200_000).await.unwrap();
     assert_eq!(driver.stat(&first).await.unwrap(), None);
     append(&mut writer, &content.slice(200_000..)).await;
-    assert_eq!(writer.finish_at(&second).await.unwrap(), 500_000);
+    assert_eq!(writer.finish_at(&second).await.unwrap().size, 500_000);
     assert_eq!(read(driver, &second).await.unwrap(), content);
     assert_eq!(driver.stat(&first).await.unwrap(), None);
     assert_eq!(staged(driver).await, 0);

@@ -38,11 +38,11 @@ async fn rig(kind: Kind) -> Option<Rig> {
     let server = kind.shared()?;
     let proxy = Proxy::start(server.address()).await;
     let driver = match kind {
-        Kind::RcloneS3 => {
+        Kind::RcloneS3 | Kind::Minio => {
             let config = servers::s3_config(&proxy.url(), &server.place());
             open_s3(s3::Config { part_bytes: s3::LEAST_PART_BYTES, ..config }).await
         }
-        _ => {
+        Kind::RcloneWebdav | Kind::ApacheDav | Kind::Nginx => {
             let config = servers::http_config(kind, &proxy.url(), &server.place());
             open_http(http::Config { part_bytes: 2 * MIB as u64, ..config }).await
         }
@@ -74,8 +74,8 @@ async fn upload(driver: &dyn Driver, content: &Bytes) -> (coffer_domain::path::K
             writer.finish().await
         };
         match outcome.await {
-            Ok(size) => {
-                assert_eq!(size, content.len() as u64);
+            Ok(published) => {
+                assert_eq!(published.size, content.len() as u64);
                 return (key, resumed);
             }
             Err(failure) => assert!(failure.kind.is_retryable(), "{failure:?}"),
@@ -114,6 +114,11 @@ async fn uploads_to_s3_survive_cuts() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn uploads_to_minio_survive_cuts() {
+    uploads_survive(Kind::Minio).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn uploads_to_webdav_survive_cuts() {
     uploads_survive(Kind::ApacheDav).await;
 }
@@ -129,6 +134,11 @@ async fn reads_from_s3_survive_cuts() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn reads_from_minio_survive_cuts() {
+    reads_survive(Kind::Minio).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn reads_from_webdav_survive_cuts() {
     reads_survive(Kind::ApacheDav).await;
 }
@@ -136,6 +146,25 @@ async fn reads_from_webdav_survive_cuts() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn reads_from_plain_http_survive_cuts() {
     reads_survive(Kind::Nginx).await;
+}
+
+/// Sums travel with the bytes: MinIO looks at CRC-32C, rclone at MD5. What was damaged is refused, and sent again.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_damaged_on_its_way_to_s3_is_not_stored() {
+    for (kind, sum) in [(Kind::Minio, "Crc32c"), (Kind::RcloneS3, "Md5")] {
+        let Some(Rig { driver, proxy, _server }) = rig(kind).await else { continue };
+        assert!(format!("{driver:?}").contains(&format!("integrity: {sum}")), "{driver:?}");
+        // In a single PUT, and in the first part of several.
+        for (size, at) in [(200_000, 100_000), (12 * MIB, 3 * MIB as u64)] {
+            let (key, content, before) = (fresh_key(), noise(size, at), proxy.cuts());
+            // Not each connection carries so much; and a part is sent four times at most.
+            proxy.plan([Fault::Damage(at); 3]);
+            let stored = driver.store(UploadId::new(), &key, vec![content.clone()]).await.unwrap();
+            assert_eq!(stored.size, size as u64);
+            assert!(proxy.cuts() > before, "{kind:?}: a byte was changed");
+            assert!(read(&*driver, &key).await.unwrap() == content, "{kind:?}");
+        }
+    }
 }
 
 /// A body that is given up must not pass for a whole one, which a chunked one that just ends would.
@@ -159,13 +188,15 @@ async fn what_is_given_up_in_the_middle_is_not_published() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_server_that_falls_silent_is_given_up() {
-    let Some(server) = Kind::RcloneS3.shared() else { return };
-    let proxy = Proxy::start(server.address()).await;
-    let config = servers::s3_config(&proxy.url(), &server.place());
-    let driver = open_s3(s3::Config { wire: impatient(), ..config }).await.unwrap();
-    proxy.plan([Fault::Stall(100); 64]);
-    let stored = driver.store(UploadId::new(), &fresh_key(), vec![noise(200_000, 1)]).await;
-    assert_kind(stored, ErrorKind::Timeout, "an upload");
-    proxy.plan([Fault::Stall(100); 64]);
-    assert_kind(driver.list("", None, 1).await, ErrorKind::Timeout, "a listing");
+    for kind in [Kind::RcloneS3, Kind::Minio] {
+        let Some(server) = kind.shared() else { continue };
+        let proxy = Proxy::start(server.address()).await;
+        let config = servers::s3_config(&proxy.url(), &server.place());
+        let driver = open_s3(s3::Config { wire: impatient(), ..config }).await.unwrap();
+        proxy.plan([Fault::Stall(100); 64]);
+        let stored = driver.store(UploadId::new(), &fresh_key(), vec![noise(200_000, 1)]).await;
+        assert_kind(stored, ErrorKind::Timeout, "an upload");
+        proxy.plan([Fault::Stall(100); 64]);
+        assert_kind(driver.list("", None, 1).await, ErrorKind::Timeout, "a listing");
+    }
 }

@@ -10,10 +10,12 @@ use crate::{
 };
 use coffer_domain::{
     driver::{Driver, ErrorKind, PieceSize, WriteOptions},
+    endpoint::Login,
     id::UploadId,
     path::Key,
+    secret::Secret,
 };
-use coffer_drivers::http::{self, Auth};
+use coffer_drivers::http;
 use std::{
     collections::HashMap,
     sync::{
@@ -28,6 +30,9 @@ async fn s3(script: impl Fn(&Asked) -> Vec<u8> + Send + Sync + 'static) -> (Arc<
         if asked.line().contains("/.coffer/check/") {
             assert_eq!(asked.header("x-amz-checksum-crc32c"), Some("AAAAAA=="));
             return xml(400, "<Error><Code>BadDigest</Code></Error>");
+        }
+        if asked.is("GET") && asked.line().contains("?versioning") {
+            return xml(200, "<VersioningConfiguration/>");
         }
         script(asked)
     })
@@ -96,10 +101,36 @@ async fn a_redirect_is_not_followed() {
     let server = Scripted::start(move |_| answer(302, &headers, b"")).await;
     let config = http::Config {
         wire: servers::loopback(),
-        ..http::Config::new(server.url(), Auth::Bearer("secret".to_owned()))
+        ..http::Config::new(server.url(), Some(Login::Bearer { token: Secret::new("secret") }))
     };
     assert_kind(open_http(config).await, ErrorKind::Unsupported, "HTTP");
     assert_eq!(other.asked().len(), 0, "the secret goes nowhere else");
+}
+
+/// Versions of a bucket that does not tell about them are not relied upon; one that is busy is not taken for such a bucket.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_bucket_that_does_not_tell_keeps_no_versions() {
+    let enabled = "<VersioningConfiguration><Status>Enabled</Status></VersioningConfiguration>";
+    for (status, body, expected) in [
+        (200, enabled, Ok(true)),
+        (200, "<VersioningConfiguration><Status>Suspended</Status></VersioningConfiguration>", Ok(false)),
+        (200, "<VersioningConfiguration/>", Ok(false)),
+        (501, "<Error><Code>NotImplemented</Code></Error>", Ok(false)),
+        (403, "<Error><Code>AccessDenied</Code></Error>", Ok(false)),
+        (400, "<Error><Code>InvalidRequest</Code></Error>", Ok(false)),
+        (200, "<html/>", Err(ErrorKind::Other)),
+        (404, "<Error><Code>NoSuchBucket</Code></Error>", Err(ErrorKind::Unavailable)),
+        (503, "<Error><Code>SlowDown</Code></Error>", Err(ErrorKind::Unavailable)),
+    ] {
+        let server = Scripted::start(move |asked| match asked.line() {
+            line if line.contains("?versioning") => xml(status, body),
+            _ => xml(400, "<Error><Code>BadDigest</Code></Error>"),
+        })
+        .await;
+        let opened = open_s3(servers::s3_config(&server.url(), "bucket")).await;
+        let found = opened.map(|driver| driver.capabilities().versions).map_err(|failure| failure.kind);
+        assert_eq!(found, expected, "{status} {body}");
+    }
 }
 
 /// A busy server is asked again, and what it was sent the first time is sent again whole.
@@ -118,7 +149,10 @@ async fn a_busy_server_is_asked_again() {
             .into_bytes(),
     })
     .await;
-    assert_eq!(driver.store(UploadId::new(), &fresh_key(), vec![content.clone()]).await.unwrap(), 100_000);
+    assert_eq!(
+        driver.store(UploadId::new(), &fresh_key(), vec![content.clone()]).await.unwrap().size,
+        100_000
+    );
     assert_eq!(puts.load(Ordering::SeqCst), 3);
     let bodies: Vec<_> =
         server.asked().into_iter().filter(|asked| asked.is("PUT") && asked.body.len() > 60).collect();
@@ -148,7 +182,7 @@ async fn a_size_that_is_another_is_told() {
         _ => format!("HTTP/1.1 200 X\r\nconnection: close\r\ncontent-length: 999\r\n{DATE}\r\n").into_bytes(),
     })
     .await;
-    assert_eq!(driver.store(UploadId::new(), &fresh_key(), vec![noise(1000, 1)]).await.unwrap(), 999);
+    assert_eq!(driver.store(UploadId::new(), &fresh_key(), vec![noise(1000, 1)]).await.unwrap().size, 999);
 }
 
 /// A multipart upload in the form that S3 has it, with sums for every part; its end may fail with status 200.
@@ -245,7 +279,7 @@ async fn a_plain_server_with_addresses_that_are_queries_is_enough() {
         wire: servers::loopback(),
         ..http::Config::new(
             format!("{}/api/objects", server.url()),
-            Auth::Header { name: "X-Api-Key".to_owned(), value: "secret".to_owned() },
+            Some(Login::CustomHeader { name: "X-Api-Key".to_owned(), value: Secret::new("secret") }),
         )
     };
     let driver = open_http(config).await.unwrap();
@@ -253,7 +287,7 @@ async fn a_plain_server_with_addresses_that_are_queries_is_enough() {
         !driver.capabilities().range_read && !driver.capabilities().resume && !driver.capabilities().list
     );
     let (key, content) = (Key::parse("a b/&c=d").unwrap(), noise(100_000, 3));
-    assert_eq!(driver.store(UploadId::new(), &key, vec![content.clone()]).await.unwrap(), 100_000);
+    assert_eq!(driver.store(UploadId::new(), &key, vec![content.clone()]).await.unwrap().size, 100_000);
     assert_eq!(read(&*driver, &key).await.unwrap(), content);
     let asked = server.asked();
     assert!(asked.iter().any(|asked| asked.line().starts_with("PUT /api/objects?id=a%20b%2F%26c%3Dd ")));
@@ -300,7 +334,7 @@ async fn a_server_of_webdav_that_keeps_less_publishes_nothing() {
         }
     })
     .await;
-    let config = http::Config { wire: servers::loopback(), ..http::Config::new(server.url(), Auth::None) };
+    let config = http::Config { wire: servers::loopback(), ..http::Config::new(server.url(), None) };
     let driver = open_http(config).await.unwrap();
     let stored = driver.store(UploadId::new(), &fresh_key(), vec![noise(5000, 1)]).await;
     assert_kind(stored, ErrorKind::Unavailable, "less was kept");

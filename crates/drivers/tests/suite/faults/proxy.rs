@@ -26,6 +26,8 @@ pub(super) enum Fault {
     CutAnswer(u64),
     /// When the client has sent so many bytes nothing passes any more.
     Stall(u64),
+    /// Of what the client sends, the byte after so many is changed.
+    Damage(u64),
 }
 
 /// A proxy on loopback; it ends with its connections when dropped.
@@ -84,13 +86,21 @@ async fn connect(client: TcpStream, server: TcpStream, fault: Fault, cuts: &Atom
     let ((mut from_client, mut to_client), (mut from_server, mut to_server)) =
         (client.into_split(), server.into_split());
     let (up, down) = match fault {
-        Fault::None => (u64::MAX, u64::MAX),
+        Fault::None | Fault::Damage(_) => (u64::MAX, u64::MAX),
         Fault::CutRequest(bytes) | Fault::Stall(bytes) => (bytes, u64::MAX),
         Fault::CutAnswer(bytes) => (u64::MAX, bytes),
     };
+    let damage = |from: u64, piece: &mut [u8]| {
+        let Fault::Damage(at) = fault else { return };
+        let byte = at.checked_sub(from).and_then(|at| piece.get_mut(usize::try_from(at).ok()?));
+        if let Some(byte) = byte {
+            *byte ^= 1;
+            cuts.fetch_add(1, Ordering::Relaxed);
+        }
+    };
     let is_cut = tokio::select! {
-        is_cut = pump(&mut from_client, &mut to_server, up) => is_cut,
-        is_cut = pump(&mut from_server, &mut to_client, down) => is_cut,
+        is_cut = pump(&mut from_client, &mut to_server, up, damage) => is_cut,
+        is_cut = pump(&mut from_server, &mut to_client, down, |_, _| {}) => is_cut,
     };
     if is_cut {
         cuts.fetch_add(1, Ordering::Relaxed);
@@ -101,12 +111,18 @@ async fn connect(client: TcpStream, server: TcpStream, fault: Fault, cuts: &Atom
     }
 }
 
-/// Whether as many bytes have passed as may.
-async fn pump(mut from: impl AsyncRead + Unpin, mut to: impl AsyncWrite + Unpin, most: u64) -> bool {
+/// Whether as many bytes have passed as may. Each piece is changed on its way by what knows how many came before it.
+async fn pump(
+    mut from: impl AsyncRead + Unpin,
+    mut to: impl AsyncWrite + Unpin,
+    most: u64,
+    change: impl Fn(u64, &mut [u8]),
+) -> bool {
     let (mut buffer, mut left) = (vec![0; 64 * 1024], most);
     loop {
         let Ok(read @ 1..) = from.read(&mut buffer).await else { return false };
         let passed = read.min(usize::try_from(left).unwrap_or(usize::MAX));
+        change(most - left, &mut buffer[..passed]);
         if to.write_all(&buffer[..passed]).await.is_err() {
             return false;
         }

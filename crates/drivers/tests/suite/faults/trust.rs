@@ -2,12 +2,13 @@
 
 use super::{assert_kind, open_http, open_s3};
 use crate::servers;
-use coffer_domain::driver::ErrorKind;
-use coffer_drivers::{
-    WireOptions,
-    http::{self, Auth},
-    s3,
+use coffer_domain::{
+    driver::{Driver, Error, ErrorKind},
+    egress::{self, Forbidden, Policy, Rule},
+    endpoint::Login,
+    secret::Secret,
 };
+use coffer_drivers::{WireOptions, http, s3};
 use coffer_test_servers::Kind;
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair, date_time_ymd};
 use std::{io::Write as _, sync::Arc};
@@ -21,15 +22,19 @@ use tokio_util::task::AbortOnDropHandle;
 
 #[tokio::test]
 async fn wrong_credentials_are_denied() {
-    let Some(server) = Kind::RcloneS3.shared() else { return };
-    let mut config = servers::s3_config(&server.url(), &server.place());
-    config.credentials.secret_key = "not the secret".to_owned();
-    assert_kind(open_s3(config).await, ErrorKind::Denied, "S3");
+    for kind in [Kind::RcloneS3, Kind::Minio] {
+        let Some(server) = kind.shared() else { continue };
+        let config = || servers::s3_config(&server.url(), &server.place());
+        let wrong = s3::Config { secret_key: Secret::new("not the secret"), ..config() };
+        assert_kind(open_s3(wrong).await, ErrorKind::Denied, "the secret");
+        let wrong = s3::Config { access_key: "nobody".to_owned(), ..config() };
+        assert_kind(open_s3(wrong).await, ErrorKind::Denied, "the key");
+    }
     for kind in [Kind::RcloneWebdav, Kind::ApacheDav] {
         let Some(server) = kind.shared() else { return };
-        let auth = Auth::Basic { user: "nobody".to_owned(), password: "x".to_owned() };
-        for auth in [auth, Auth::None, Auth::Bearer("x".to_owned())] {
-            let config = http::Config { auth, ..servers::http_config(kind, &server.url(), &server.place()) };
+        let basic = Login::Basic { username: "nobody".to_owned(), password: Secret::new("x") };
+        for login in [Some(basic), None, Some(Login::Bearer { token: Secret::new("x") })] {
+            let config = http::Config { login, ..servers::http_config(kind, &server.url(), &server.place()) };
             assert_kind(open_http(config).await, ErrorKind::Denied, "WebDAV");
         }
     }
@@ -40,11 +45,30 @@ async fn what_the_policy_forbids_is_not_dialled() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
     let config = s3::Config { wire: WireOptions::default(), ..servers::s3_config(&url, "bucket") };
-    assert_kind(open_s3(config).await, ErrorKind::Denied, "S3");
-    let config = http::Config::new(&url, Auth::None);
-    assert_kind(open_http(config).await, ErrorKind::Denied, "HTTP");
+    refused_by_the_policy(open_s3(config).await);
+    refused_by_the_policy(open_http(http::Config::new(&url, None)).await);
     let accepted = tokio::time::timeout(std::time::Duration::from_millis(50), listener.accept()).await;
     assert!(accepted.is_err(), "nobody has connected");
+}
+
+/// What an operator is told of, and nobody else.
+fn refused_by_the_policy(opened: Result<Arc<dyn Driver>, Error>) {
+    let failure = opened.err().unwrap();
+    assert_eq!(failure.kind, ErrorKind::Denied, "{failure:?}");
+    let forbidden = Forbidden::behind(&failure).expect("the policy says why");
+    assert!(forbidden.address.is_loopback());
+    assert_eq!(forbidden.rule, Rule::Reserved(egress::Kind::Loopback));
+    assert!(!coffer_domain::Error::from(failure).to_string().contains("127.0.0.1"));
+}
+
+#[tokio::test]
+async fn a_denied_network_is_named_to_an_operator() {
+    let policy = Policy { deny: vec!["127.0.0.0/8".parse().unwrap()], ..servers::loopback().policy };
+    let wire = WireOptions { policy, ..WireOptions::default() };
+    let config = s3::Config { wire, ..servers::s3_config("http://127.0.0.1:9", "bucket") };
+    let said = coffer_domain::Error::to_operator(open_s3(config).await.err().unwrap()).to_string();
+    let address = "127.0.0.1 is at 127.0.0.1, which may not be connected to: egress.deny has 127.0.0.0/8";
+    assert!(said.ends_with(address), "{said}");
 }
 
 #[tokio::test]
@@ -53,18 +77,17 @@ async fn a_server_that_is_away_is_unavailable() {
     let url = format!("http://{}", listener.local_addr().unwrap());
     drop(listener);
     assert_kind(open_s3(servers::s3_config(&url, "bucket")).await, ErrorKind::Unavailable, "S3");
-    let config = http::Config { wire: servers::loopback(), ..http::Config::new(&url, Auth::None) };
+    let config = http::Config { wire: servers::loopback(), ..http::Config::new(&url, None) };
     assert_kind(open_http(config).await, ErrorKind::Unavailable, "HTTP");
 }
 
 #[tokio::test]
 async fn a_missing_bucket_is_unavailable() {
-    let Some(server) = Kind::RcloneS3.shared() else { return };
-    assert_kind(
-        open_s3(servers::s3_config(&server.url(), "no-such-bucket")).await,
-        ErrorKind::Unavailable,
-        "S3",
-    );
+    for kind in [Kind::RcloneS3, Kind::Minio] {
+        let Some(server) = kind.shared() else { continue };
+        let opened = open_s3(servers::s3_config(&server.url(), "no-such-bucket")).await;
+        assert_kind(opened, ErrorKind::Unavailable, "S3");
+    }
 }
 
 /// An authority, and a server with a certificate of its.

@@ -36,7 +36,7 @@ async fn publishes(staging: Staging) {
     for _ in 0..9 {
         writer.write(vec![noise(1024 * 1024, 1)].into()).await.unwrap();
     }
-    assert_eq!(writer.finish().await.unwrap(), 9 * 1024 * 1024);
+    assert_eq!(writer.finish().await.unwrap().size, 9 * 1024 * 1024);
     assert_eq!(read(&driver, &key("aa/object")).await.unwrap().len(), 9 * 1024 * 1024);
     assert_eq!(kind(write(&driver, &key("aa/object"), &noise(10, 1)).await), Some(ErrorKind::AlreadyExists));
     assert_eq!(files(&place()), ["aa/object"]);

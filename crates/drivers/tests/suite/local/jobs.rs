@@ -60,6 +60,6 @@ async fn a_volume_that_hangs_leaves_threads_to_others() {
     assert!(waiting.is_err(), "the 65th job of a volume waits");
     assert_eq!(healthy.stat(&fresh_key()).await.unwrap(), None);
     drop(releases);
-    assert!(writers.join_all().await.into_iter().all(|size| size == 10));
+    assert!(writers.join_all().await.into_iter().all(|stored| stored.size == 10));
     assert_eq!(hung.stat(&fresh_key()).await.unwrap(), None);
 }

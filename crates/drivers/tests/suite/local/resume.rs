@@ -59,7 +59,7 @@ async fn a_resumable_file_is_named_and_locked_as_long_as_it_is_written() {
         assert_eq!(fs::read(staged_at(place.path(), upload)).unwrap(), noise(100_000, 1), "nothing is cut");
         drop(other_node);
         let writer = driver.resume(upload, &key, 100_000, resumable()).await.unwrap();
-        assert_eq!(writer.finish().await.unwrap(), 100_000);
+        assert_eq!(writer.finish().await.unwrap().size, 100_000);
         assert_eq!(files(place.path()), [key.as_str()]);
         let published = File::open(place.path().join(key.as_str())).unwrap();
         assert_eq!(flock(&published, FlockOperation::NonBlockingLockExclusive), Ok(()));
@@ -171,7 +171,7 @@ async fn space_is_allocated_but_the_length_is_what_was_written() {
     assert!(matches!(look(&staged), (900_000, 900_000..1_000_000)), "what is no longer declared is free");
     drop(writer);
     let writer = driver.resume(upload, &key, 800_000, options).await.unwrap();
-    assert_eq!(writer.finish().await.unwrap(), 800_000);
+    assert_eq!(writer.finish().await.unwrap().size, 800_000);
     let published = look(&place.path().join(key.as_str()));
     assert!(matches!(published, (800_000, 800_000..1_000_000)), "{published:?}");
 }
@@ -207,7 +207,7 @@ async fn a_checkpoint_that_nobody_awaits_harms_no_finish() {
         writer.write(vec![content.slice(at..at + 1_000_000)].into()).await.unwrap();
         checkpoints.push(writer.checkpoint());
     }
-    assert_eq!(writer.finish().await.unwrap(), 3_000_000);
+    assert_eq!(writer.finish().await.unwrap().size, 3_000_000);
     assert_eq!(read(&driver, &key).await.unwrap(), content);
     for checkpoint in checkpoints {
         checkpoint.await.unwrap();

@@ -4,8 +4,8 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use coffer_domain::{
     driver::{
-        Batch, ByteStream, Capabilities, Driver, Error, ErrorKind, Listed, PieceSize, Result, Stat,
-        WriteOptions, Writer,
+        Batch, ByteStream, Capabilities, Driver, Error, ErrorKind, Listed, NativeVersion, PieceSize,
+        Published, Result, Stat, WriteOptions, Writer,
     },
     id::UploadId,
     path::Key,
@@ -126,7 +126,7 @@ impl Driver for Faulty {
         Ok(Box::new(FaultyWriter { inner, state: Arc::clone(&self.state) }))
     }
 
-    async fn store(&self, upload: UploadId, key: &Key, content: Vec<Bytes>) -> Result<u64> {
+    async fn store(&self, upload: UploadId, key: &Key, content: Vec<Bytes>) -> Result<Published> {
         self.state.call("store", self.inner.store(upload, key, content)).await
     }
 
@@ -175,6 +175,24 @@ impl Driver for Faulty {
         self.state.call("unlink", self.inner.unlink(path, keys)).await
     }
 
+    async fn read_version(
+        &self,
+        key: &Key,
+        version: &NativeVersion,
+        range: Range<u64>,
+        size: PieceSize,
+    ) -> Result<ByteStream> {
+        self.state.call("read_version", self.inner.read_version(key, version, range, size)).await
+    }
+
+    async fn stat_version(&self, key: &Key, version: &NativeVersion) -> Result<Option<Stat>> {
+        self.state.call("stat_version", self.inner.stat_version(key, version)).await
+    }
+
+    async fn delete_version(&self, key: &Key, version: &NativeVersion) -> Result<()> {
+        self.state.call("delete_version", self.inner.delete_version(key, version)).await
+    }
+
     async fn sweep(&self, upload: UploadId) -> Result<()> {
         self.state.call("sweep", self.inner.sweep(upload)).await
     }
@@ -196,11 +214,11 @@ impl Writer for FaultyWriter {
         Box::pin(async move { state.call("checkpoint", call).await })
     }
 
-    async fn finish(self: Box<Self>) -> Result<u64> {
+    async fn finish(self: Box<Self>) -> Result<Published> {
         self.state.call("finish", self.inner.finish()).await
     }
 
-    async fn finish_at(self: Box<Self>, key: &Key) -> Result<u64> {
+    async fn finish_at(self: Box<Self>, key: &Key) -> Result<Published> {
         self.state.call("finish", self.inner.finish_at(key)).await
     }
 

@@ -6,7 +6,7 @@ use crate::support::{
     all_keys, begin, begin_resumable, fresh_key, kind, noise, resumable, resume_when_free, write,
 };
 use coffer_domain::{
-    driver::{Driver as _, ErrorKind, PieceSize},
+    driver::{Driver as _, ErrorKind, NativeVersion, PieceSize},
     id::UploadId,
     path::Key,
 };
@@ -31,7 +31,17 @@ async fn what_a_driver_cannot_do_does_not_reach_it() {
     assert_eq!(kind(guarded.unlink(&fresh_key(), &[]).await), UNSUPPORTED);
     assert_eq!(kind(guarded.list("", None, 1).await), UNSUPPORTED);
     assert_eq!(kind(guarded.read(&key, 1..2, PieceSize::default()).await), UNSUPPORTED);
+    // The driver is on a disk, which keeps none.
+    let version: NativeVersion = "1".parse().unwrap();
+    let read = |at| guarded.read_version(&key, &version, at..2, PieceSize::default());
+    assert_eq!(kind(read(0).await), UNSUPPORTED);
+    assert_eq!(kind(guarded.stat_version(&key, &version).await), UNSUPPORTED);
+    assert_eq!(kind(guarded.delete_version(&key, &version).await), UNSUPPORTED);
+    inner.capabilities.lock().unwrap().versions = true;
+    assert_eq!(kind(read(1).await), UNSUPPORTED, "not from there");
     assert_eq!(inner.calls(), [""; 0]);
+    assert_eq!(kind(read(0).await), UNSUPPORTED);
+    assert_eq!(inner.calls(), ["read_version"], "the driver itself refuses");
     assert!(
         guarded.read(&key, 0..2, PieceSize::default()).await.is_ok(),
         "from the beginning every driver reads"
@@ -107,7 +117,7 @@ async fn what_cannot_be_resumed_is_not_begun() {
     assert_eq!(inner.calls(), [""; 0]);
     let mut writer = begin(&guarded, &key).await.unwrap();
     assert_eq!(kind(writer.checkpoint().await), UNSUPPORTED);
-    assert_eq!(writer.finish().await.unwrap(), 0);
+    assert_eq!(writer.finish().await.unwrap().size, 0);
     assert_eq!(inner.calls(), ["begin", "finish"]);
 }
 
@@ -143,7 +153,7 @@ async fn a_writer_whose_checkpoint_failed_is_broken() {
     assert_eq!(kind(writer.finish().await), other);
     assert_eq!(guarded.stat(&key).await.unwrap(), None);
     let writer = resume_when_free(&guarded, upload, &key, 10).await;
-    assert_eq!(writer.finish().await.unwrap(), 10);
+    assert_eq!(writer.finish().await.unwrap().size, 10);
 }
 
 #[tokio::test]

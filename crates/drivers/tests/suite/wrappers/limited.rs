@@ -125,5 +125,5 @@ async fn idle_streams_and_writers_hold_no_permit() {
     let writer = begin(&limited, &fresh_key()).await.unwrap();
     assert_eq!(limited.stat(&at).await.unwrap().unwrap().size, 1_000_000);
     assert!(pieces.next().await.unwrap().is_ok());
-    assert_eq!(writer.finish().await.unwrap(), 0);
+    assert_eq!(writer.finish().await.unwrap().size, 0);
 }

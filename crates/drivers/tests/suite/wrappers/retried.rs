@@ -36,6 +36,14 @@ async fn what_may_be_done_twice_is_tried_again() {
     inner.plan(trouble);
     retried.sweep(UploadId::new()).await.unwrap();
     assert_eq!(inner.calls(), ["sweep"; 4]);
+    // Once it is reached, the driver on a disk says that it has none.
+    let (version, none) = ("1".parse().unwrap(), Some(ErrorKind::Unsupported));
+    inner.plan(trouble);
+    assert_eq!(kind(retried.stat_version(&at, &version).await), none);
+    assert_eq!(inner.calls(), ["stat_version"; 4]);
+    inner.plan(trouble);
+    assert_eq!(kind(retried.delete_version(&at, &version).await), none);
+    assert_eq!(inner.calls(), ["delete_version"; 4]);
 }
 
 #[tokio::test]

@@ -163,6 +163,25 @@ async fn every_call_has_a_span_that_says_what_it_was() {
 }
 
 #[tokio::test]
+async fn a_call_for_a_version_says_which() {
+    let (inner, _place) = faulty().await;
+    let traced = Traced::new(inner.clone());
+    let (at, version) = (key("aa/object"), "v1".parse().unwrap());
+    let recorder = Recorder::start();
+    // The driver is on a disk, which keeps none.
+    assert!(traced.read_version(&at, &version, 5..9, PieceSize::default()).await.is_err());
+    assert!(traced.stat_version(&at, &version).await.is_err());
+    assert!(traced.delete_version(&at, &version).await.is_err());
+    let spans = recorder.look();
+    assert_eq!(names(&spans), ["driver.read", "driver.stat", "driver.delete"]);
+    for seen in &spans {
+        let fields = ["key", "version", "error.kind"].map(|name| &*seen.fields[name]);
+        assert_eq!(fields, ["aa/object", "v1", "Unsupported"], "{seen:?}");
+    }
+    assert_eq!(spans[0].fields["offset"], "5");
+}
+
+#[tokio::test]
 async fn a_checkpoint_belongs_to_the_span_in_which_it_was_asked_for() {
     let (inner, _place) = faulty().await;
     let traced = Traced::new(inner.clone());

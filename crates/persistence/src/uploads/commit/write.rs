@@ -67,8 +67,12 @@ impl Writes {
             (column(&stored, |(_, commit)| *commit), column(&unneeded, |(object, _)| *object));
         let unneeded = column(&unneeded, |(_, commit)| *commit);
         let (new, replaced) = (with(Happened::Created), with(Happened::VersionCreated));
-        let versions =
-            column(&accepted, |(accepted, commit)| (&accepted.file, commit.change_description.as_str()));
+        let versions = column(&accepted, |(accepted, commit)| files::NewVersion {
+            file: &accepted.file,
+            why: &commit.change_description,
+            // The id is one of this commit's object: another that is shared has its own.
+            native: commit.native_version.as_ref().filter(|_| accepted.file.content.object == commit.object),
+        });
         let records = column(&accepted, |(accepted, commit)| Operation {
             file_id: Some(accepted.file.id),
             volume_id: commit.operation.volume_id.or(Some(commit.volume)),

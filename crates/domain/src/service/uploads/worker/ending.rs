@@ -102,11 +102,11 @@ impl Worker {
     pub(in super::super) async fn conclude(
         &mut self,
         stored: Stored,
-        published: driver::Result<u64>,
+        published: driver::Result<driver::Published>,
     ) -> Result<File> {
         match published {
-            Ok(size) if size == stored.stored_size => {}
-            Ok(size) => {
+            Ok(published) if published.size == stored.stored_size => self.native_version = published.version,
+            Ok(driver::Published { size, .. }) => {
                 let problem = format!("{} bytes were written, the backend has {size}", stored.stored_size);
                 let error = Error::internal("verify what the backend stored", problem);
                 return Err(self.undo(error, None).await);
@@ -144,6 +144,7 @@ impl Worker {
             volume: volume.id,
             key: self.upload.key.clone(),
             stored,
+            native_version: self.native_version.clone(),
             is_shareable: volume.settings.strategy == Strategy::Hash,
             is_linked: volume.settings.strategy == Strategy::None,
             keeps_versions: volume.settings.versioning == Versioning::Source,

@@ -105,7 +105,7 @@ async fn what_was_recorded_before_a_kill_is_there_after_it() {
     let mut writer = driver.resume(upload(), &object(), size as u64, resumable()).await.unwrap();
     let end = (size + 1_000_001).min(content.len());
     writer.write(vec![content.slice(size..end)].into()).await.unwrap();
-    assert_eq!(writer.finish().await.unwrap(), end as u64);
+    assert_eq!(writer.finish().await.unwrap().size, end as u64);
     assert!(read(&driver, &object()).await.unwrap() == content[..end]);
     assert_eq!(super::files(&root), ["aa/object"]);
 }

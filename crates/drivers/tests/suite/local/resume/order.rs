@@ -55,7 +55,7 @@ fn child_checkpoints_and_finishes() {
             writer.checkpoint().await.unwrap();
             mark(name);
         }
-        assert_eq!(writer.finish().await.unwrap(), 8_000_000);
+        assert_eq!(writer.finish().await.unwrap().size, 8_000_000);
     });
 }
 
@@ -71,7 +71,7 @@ fn child_takes_back() {
         mark("published");
         let writer = driver.resume(upload, &key, 50_000, resumable()).await.unwrap();
         mark("resumed");
-        assert_eq!(writer.finish().await.unwrap(), 50_000);
+        assert_eq!(writer.finish().await.unwrap().size, 50_000);
         assert_eq!(read(&driver, &key).await.unwrap(), noise(100_000, 1)[..50_000]);
         assert_eq!(files(&place()), ["aa/object"]);
     });
@@ -111,7 +111,7 @@ fn child_fails_to_finish_and_goes_on() {
         assert_eq!((failure.kind, failure.operation), (ErrorKind::Unavailable, "finish"));
         assert_eq!(files(&place()), [format!(".coffer/staging/{upload}")]);
         let writer = driver.resume(upload, &key, 100_000, resumable()).await.unwrap();
-        assert_eq!(writer.finish().await.unwrap(), 100_000);
+        assert_eq!(writer.finish().await.unwrap().size, 100_000);
         assert_eq!(files(&place()), ["aa/object"]);
     });
 }
@@ -140,7 +140,7 @@ async fn child_resumes_while_it_is_published() {
     while open_times(&super::staged_at(&place(), upload)) < 2 {
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
-    assert_eq!(writer.finish().await.unwrap(), 100_000);
+    assert_eq!(writer.finish().await.unwrap().size, 100_000);
     assert_eq!(resuming.await.unwrap(), Some(ErrorKind::Unavailable));
     assert_eq!(read(&*driver, &key).await.unwrap(), noise(100_000, 1));
 }
