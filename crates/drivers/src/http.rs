@@ -47,13 +47,14 @@ impl Http {
     /// `Denied` if the settings cannot be right or the secret is refused, `Unavailable` if the server is away, `Unsupported` if it does not
     /// give back what it was given.
     pub async fn open(config: Config) -> Result<Self> {
-        let (part_bytes, by_query) = (config.part_bytes.max(1), config.use_query_params);
+        let (part_bytes, budget) = (config.part_bytes.max(1), config.budget.clone());
+        let by_query = config.use_query_params;
         // It reads the certificates of the system.
         let client = tokio::task::spawn_blocking(move || Client::new(&config))
             .await
             .map_err(|stopped| error(ErrorKind::Unavailable, "open", None, stopped))?
             .map_err(|failure| failure.at("open", None))?;
-        let space = Space::open(client, part_bytes, by_query).await;
+        let space = Space::open(client, part_bytes, budget, by_query).await;
         Ok(Self { space: space.map_err(|failure| failure.at("open", None))? })
     }
 

@@ -7,6 +7,7 @@ pub(crate) mod names;
 pub(crate) mod piece;
 pub(crate) mod reading;
 pub(crate) mod resized;
+pub(crate) mod room;
 pub(crate) mod xml;
 
 pub(crate) use buffer::Buffer;
@@ -14,6 +15,7 @@ pub(crate) use failure::{Failure, insist};
 pub(crate) use holds::{Hold, Holds};
 pub(crate) use piece::{Piece, cover, next_generation};
 pub(crate) use resized::resized;
+pub(crate) use room::Room;
 
 use coffer_domain::{driver::ErrorKind, time::Timestamp};
 

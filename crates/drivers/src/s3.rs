@@ -8,6 +8,7 @@ mod integrity;
 mod listing;
 mod multipart;
 mod objects;
+mod part;
 mod reader;
 mod staged;
 mod writer;
@@ -52,7 +53,7 @@ impl S3 {
         if config.part_bytes < LEAST_PART_BYTES {
             return Err(error(ErrorKind::Denied, "open", None, "parts have at least 5 MiB"));
         }
-        let (part_bytes, in_flight_bytes) = (config.part_bytes, config.in_flight_bytes);
+        let (part_bytes, budget) = (config.part_bytes, config.budget.clone());
         // It reads the certificates of the system.
         let client = tokio::task::spawn_blocking(move || Client::new(&config))
             .await
@@ -60,7 +61,7 @@ impl S3 {
             .map_err(|failure| failure.at("open", None))?;
         let client = Arc::new(client);
         let integrity = client.probe().await.map_err(|failure| failure.at("open", None))?;
-        Ok(Self { bucket: Arc::new(Bucket::new(client, integrity, part_bytes, in_flight_bytes)) })
+        Ok(Self { bucket: Arc::new(Bucket::new(client, integrity, part_bytes, budget)) })
     }
 
     fn hold(&self, operation: &'static str, upload: UploadId, key: &Key) -> Result<Hold> {

@@ -1,6 +1,7 @@
 //! Where a bucket is, and how it is spoken to.
 
 use crate::wire::Options;
+use coffer_domain::budget::Budget;
 use std::fmt;
 
 /// Smallest part of a multipart upload that S3 takes, but for the last.
@@ -25,8 +26,8 @@ pub struct Config {
     pub wire: Options,
     /// Bytes of a part, at least 5 MiB. Larger objects have larger parts.
     pub part_bytes: u64,
-    /// Bytes of parts that are under way at a time, of all writers together.
-    pub in_flight_bytes: u64,
+    /// Memory for parts that are gathered and under way, one for the process.
+    pub budget: Budget,
 }
 
 impl Config {
@@ -41,7 +42,7 @@ impl Config {
             credentials,
             wire: Options::default(),
             part_bytes: 8 * 1024 * 1024,
-            in_flight_bytes: 128 * 1024 * 1024,
+            budget: Budget::default(),
         }
     }
 }

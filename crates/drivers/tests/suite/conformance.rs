@@ -6,6 +6,7 @@ mod resume;
 
 use crate::servers;
 use coffer_domain::{
+    budget::Budget,
     driver::{Driver, Open as _},
     id::{ClusterId, VolumeId},
     volume::{OpenBackend, Place},
@@ -46,13 +47,26 @@ async fn opened(prefix: &str) -> Opened {
 }
 
 async fn s3(prefix: &str, is_wrapped: bool) -> Opened {
-    let (driver, server) = servers::s3(prefix).await?;
+    s3_with(Budget::default(), prefix, is_wrapped).await
+}
+
+async fn s3_with(budget: Budget, prefix: &str, is_wrapped: bool) -> Opened {
+    let (driver, server) = servers::s3(prefix, budget).await?;
     Some(Backend { driver: servers::wrapped_if(is_wrapped, driver), _place: Box::new(server) })
 }
 
 async fn http(kind: Kind, prefix: &str, is_wrapped: bool) -> Opened {
-    let (driver, server) = servers::http(kind, prefix).await?;
+    http_with(Budget::default(), kind, prefix, is_wrapped).await
+}
+
+async fn http_with(budget: Budget, kind: Kind, prefix: &str, is_wrapped: bool) -> Opened {
+    let (driver, server) = servers::http(kind, prefix, budget).await?;
     Some(Backend { driver: servers::wrapped_if(is_wrapped, driver), _place: Box::new(server) })
+}
+
+/// No memory but the least that each writer has in any case: parts are made of small pieces.
+fn short() -> Budget {
+    Budget::new(0)
 }
 
 /// A module per backend with a test per behaviour.
@@ -140,9 +154,11 @@ conformance! {
     local_wrapped_with_prefix: opened("tenant/");
     s3_rclone: s3("", false);
     s3_rclone_wrapped_with_prefix: s3("tenant/one/", true);
+    s3_rclone_short_of_memory: s3_with(short(), "", false);
     webdav_rclone: http(Kind::RcloneWebdav, "", false);
     webdav_apache: http(Kind::ApacheDav, "", false);
     webdav_apache_wrapped_with_prefix: http(Kind::ApacheDav, "tenant/one/", true);
+    webdav_apache_short_of_memory: http_with(short(), Kind::ApacheDav, "", false);
     http_nginx: http(Kind::Nginx, "", false);
 }
 
