@@ -6,6 +6,7 @@
 //! are resized.
 
 use std::{
+    pin::pin,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -22,6 +23,8 @@ use tokio::{
 const PART: usize = 8;
 /// This part of all can be reserved.
 const RESERVABLE_PART: usize = 2;
+/// How often the patience of one who waits begins anew.
+const MOST_WAITS: u32 = 15;
 /// The unit in which bytes are reserved.
 const UNIT: usize = 64 * 1024;
 
@@ -38,8 +41,9 @@ struct Inner {
     total: usize,
     taken: AtomicUsize,
     reservable: Arc<Semaphore>,
-    /// How many wait for a reservation.
+    /// How many wait for a reservation, and how many were given back.
     waiting: AtomicUsize,
+    given_back: AtomicUsize,
 }
 
 impl Budget {
@@ -53,6 +57,7 @@ impl Budget {
             taken: AtomicUsize::new(0),
             reservable: Arc::new(Semaphore::new(reservable(total_bytes) / UNIT)),
             waiting: AtomicUsize::new(0),
+            given_back: AtomicUsize::new(0),
         }))
     }
 
@@ -63,10 +68,10 @@ impl Budget {
         share
     }
 
-    /// Exactly so many bytes, for which it waits no longer than `patience`; `None` if they did not come, or are more than can be reserved at
-    /// all. Half of the budget can be, all reservations together, and who asked first is served first.
+    /// Exactly so many bytes. Half of the budget can be reserved, all reservations together, and who asked first is served first. `None` if
+    /// it is more than that, or if for so long nobody gave anything back: while others do it waits on, up to fifteen times as long in all.
     pub async fn reserve(&self, bytes: usize, patience: Duration) -> Option<Reserved> {
-        let Inner { total, reservable: units, taken, .. } = &*self.0;
+        let Inner { total, reservable: units, taken, given_back, .. } = &*self.0;
         if bytes > reservable(*total) {
             return None;
         }
@@ -76,8 +81,18 @@ impl Budget {
             Ok(permit) => permit,
             Err(_) => {
                 let _counted = Waiting::new(self);
-                let waited = timeout(patience, units.acquire_many_owned(wanted)).await;
-                waited.ok()?.expect("the semaphore is never closed")
+                let mut turn = pin!(units.acquire_many_owned(wanted));
+                let (mut waits, mut seen) = (0, given_back.load(Ordering::Relaxed));
+                loop {
+                    if let Ok(permit) = timeout(patience, &mut turn).await {
+                        break permit.expect("the semaphore is never closed");
+                    }
+                    waits += 1;
+                    let before = std::mem::replace(&mut seen, given_back.load(Ordering::Relaxed));
+                    if seen == before || waits == MOST_WAITS {
+                        return None;
+                    }
+                }
             }
         };
         taken.fetch_add(bytes, Ordering::Relaxed);
@@ -162,6 +177,7 @@ impl Reserved {
 
 impl Drop for Reserved {
     fn drop(&mut self) {
+        self.budget.0.given_back.fetch_add(1, Ordering::Relaxed);
         self.budget.0.taken.fetch_sub(self.bytes, Ordering::Relaxed);
     }
 }
@@ -282,6 +298,28 @@ mod tests {
         drop(second);
         assert_eq!(third.await.unwrap().unwrap().bytes(), MIB);
         assert_eq!((budget.left(), budget.is_wanted()), (16 * MIB, false));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_sees_others_give_back_waits_on_but_not_for_ever() {
+        for (holders, is_served) in [(8, true), (32, false)] {
+            let budget = Budget::new(16 * MIB);
+            let mut held = Vec::new();
+            for _ in 0..holders {
+                held.push(budget.reserve(8 * MIB / holders, SOON).await.unwrap());
+            }
+            let began = tokio::time::Instant::now();
+            let all = tokio::spawn({
+                let budget = budget.clone();
+                async move { budget.reserve(8 * MIB, SOON).await }
+            });
+            while let Some(one) = held.pop() {
+                tokio::time::sleep(SOON * 3 / 4).await;
+                drop(one);
+            }
+            assert_eq!(all.await.unwrap().is_some(), is_served, "after {:?}", began.elapsed());
+            assert_eq!(budget.left(), 16 * MIB);
+        }
     }
 
     #[tokio::test]

@@ -2,6 +2,7 @@
 
 mod client;
 mod config;
+mod copy;
 mod dav;
 mod error;
 mod listing;
@@ -89,8 +90,9 @@ impl Driver for Http {
             resume: is_dav && self.space.reads_ranges,
             range_read: self.space.reads_ranges,
             list: is_dav,
+            copy: is_dav,
             // A copy is another object, which costs its bytes and does not tell whose it is.
-            copy: false,
+            link: false,
             rename: is_dav,
         }
     }
@@ -161,6 +163,13 @@ impl Driver for Http {
     async fn put(&self, key: &Key, content: Bytes) -> Result<()> {
         let put = self.space.put(&self.space.client.name(key), vec![content]).await;
         put.map_err(|failure| failure.at("put", Some(key)))
+    }
+
+    async fn copy(&self, upload: UploadId, from: &Key, to: &Key) -> Result<u64> {
+        self.require_dav("copy", Some(to))?;
+        let client = &self.space.client;
+        let copied = self.space.copy(upload, &client.name(from), &client.name(to)).await;
+        copied.map_err(|failure| failure.at("copy", Some(to)))
     }
 
     async fn sweep(&self, upload: UploadId) -> Result<()> {

@@ -91,6 +91,7 @@ impl Driver for Local {
             range_read: true,
             list: true,
             copy: true,
+            link: true,
             rename: true,
         }
     }
@@ -161,6 +162,13 @@ impl Driver for Local {
     async fn put(&self, key: &Key, content: Bytes) -> Result<()> {
         let at = self.root.location(key);
         self.run("put", Some(key), move |root| names::put(root, &at, &content)).await
+    }
+
+    async fn copy(&self, upload: UploadId, from: &Key, to: &Key) -> Result<u64> {
+        let (staging, source, target) = (self.staging, self.root.location(from), self.root.location(to));
+        let (_waiting, wanted) = Waiting::new();
+        let copy = move |root: &Arc<Root>| Staged::copy(root, staging, upload, &source, target, &wanted);
+        self.run("copy", Some(to), copy).await
     }
 
     async fn link(&self, key: &Key, path: &Key, before: &[Key]) -> Result<()> {

@@ -29,6 +29,11 @@ pub(crate) fn moment(text: Option<&str>) -> Result<Timestamp, Failure> {
     Ok(parsed.to_utc().trunc_subsecs(0))
 }
 
+/// How much longer than usual a server may take to copy so many bytes: at 16 MiB per second.
+pub(crate) fn time_to_copy(bytes: u64) -> std::time::Duration {
+    std::time::Duration::from_secs(bytes / (16 * 1024 * 1024))
+}
+
 /// How long is waited before something is tried again after so many failures.
 pub(crate) async fn pause(failures: u32) {
     use std::time::Duration;

@@ -3,6 +3,7 @@
 mod bucket;
 mod client;
 mod config;
+mod copy;
 mod error;
 mod integrity;
 mod listing;
@@ -53,15 +54,15 @@ impl S3 {
         if config.part_bytes < LEAST_PART_BYTES {
             return Err(error(ErrorKind::Denied, "open", None, "parts have at least 5 MiB"));
         }
-        let (part_bytes, budget) = (config.part_bytes, config.budget.clone());
+        let of_client = config.clone();
         // It reads the certificates of the system.
-        let client = tokio::task::spawn_blocking(move || Client::new(&config))
+        let client = tokio::task::spawn_blocking(move || Client::new(&of_client))
             .await
             .map_err(|stopped| error(ErrorKind::Unavailable, "open", None, stopped))?
             .map_err(|failure| failure.at("open", None))?;
         let client = Arc::new(client);
         let integrity = client.probe().await.map_err(|failure| failure.at("open", None))?;
-        Ok(Self { bucket: Arc::new(Bucket::new(client, integrity, part_bytes, budget)) })
+        Ok(Self { bucket: Arc::new(Bucket::new(client, integrity, &config)) })
     }
 
     fn hold(&self, operation: &'static str, upload: UploadId, key: &Key) -> Result<Hold> {
@@ -86,8 +87,9 @@ impl Driver for S3 {
             resume: true,
             range_read: true,
             list: true,
+            copy: true,
             // A copy is another object, which costs its bytes and does not tell whose it is.
-            copy: false,
+            link: false,
             // A multipart upload has its key from its beginning.
             rename: false,
         }
@@ -161,6 +163,23 @@ impl Driver for S3 {
         let Bucket { client, integrity, .. } = &*self.bucket;
         let parcel = integrity.parcel(vec![content]).await;
         client.put(&client.name(key), &parcel, None).await.map_err(|failure| failure.at("put", Some(key)))
+    }
+
+    async fn copy(&self, upload: UploadId, from: &Key, to: &Key) -> Result<u64> {
+        let client = &self.bucket.client;
+        let copy = async {
+            let (source, target) = (client.name(from), client.name(to));
+            let Some(head) = client.head(&source).await? else {
+                client.expect_bucket().await?;
+                return Err(Failure::wrong(ErrorKind::NotFound, "there is no object"));
+            };
+            // Nothing on S3 keeps a key from being replaced, so this is a look before and no promise.
+            if client.head(&target).await?.is_some_and(|head| !head.is_of(upload)) {
+                return Err(Failure::wrong(ErrorKind::AlreadyExists, "an object is at the key"));
+            }
+            copy::copy(&self.bucket, upload, &source, head.size, to).await
+        };
+        copy.await.map_err(|failure: Failure| failure.at("copy", Some(to)))
     }
 
     async fn sweep(&self, upload: UploadId) -> Result<()> {

@@ -315,8 +315,17 @@ fn to_step(step: CheckStep) -> v1::CheckStep {
 }
 
 fn to_capabilities(capabilities: Capabilities) -> v1::DriverCapabilities {
-    let Capabilities { atomic_publish, durable_ack, create_only, resume, range_read, list, copy, rename } =
-        capabilities;
+    let Capabilities {
+        atomic_publish,
+        durable_ack,
+        create_only,
+        resume,
+        range_read,
+        list,
+        copy,
+        link,
+        rename,
+    } = capabilities;
     v1::DriverCapabilities {
         atomic_publish,
         durable_ack,
@@ -326,6 +335,7 @@ fn to_capabilities(capabilities: Capabilities) -> v1::DriverCapabilities {
         list,
         copy,
         rename,
+        link,
     }
 }
 

@@ -16,7 +16,7 @@ use http::{
     header::{ACCEPT_ENCODING, AUTHORIZATION, CONTENT_LENGTH, USER_AGENT as USER_AGENT_HEADER},
 };
 use hyper::body::Incoming;
-use std::fmt;
+use std::{fmt, time::Duration};
 
 /// Headers that a server may not be told its secret in: those that HTTP, WebDAV or this driver give a meaning.
 const RESERVED: [&str; 24] = [
@@ -77,16 +77,24 @@ pub(super) struct Ask<'a> {
     name: &'a str,
     headers: Vec<(&'static str, String)>,
     body: Body,
+    /// How much longer than usual the answer may take.
+    longer: Duration,
 }
 
 impl<'a> Ask<'a> {
     /// For what is at `name` in the volume's place; a folder ends with a slash.
     pub(super) fn new(method: &'static str, name: &'a str) -> Self {
-        Self { method, name, headers: Vec::new(), body: wire::empty() }
+        Self { method, name, headers: Vec::new(), body: wire::empty(), longer: Duration::ZERO }
     }
 
     pub(super) fn header(mut self, name: &'static str, value: impl Into<String>) -> Self {
         self.headers.push((name, value.into()));
+        self
+    }
+
+    /// That takes the server longer than usual, by as much.
+    pub(super) fn longer(mut self, longer: Duration) -> Self {
+        self.longer = longer;
         self
     }
 
@@ -174,7 +182,7 @@ impl Client {
 
     /// The head of an answer that is no refusal.
     pub(super) async fn ask(&self, ask: Ask<'_>) -> Result<Response<Incoming>, Failure> {
-        let Ask { method, name, headers, body } = ask;
+        let Ask { method, name, headers, body, longer } = ask;
         let method = Method::from_bytes(method.as_bytes()).expect("methods are tokens");
         let mut request = Request::builder()
             .method(method)
@@ -189,7 +197,7 @@ impl Client {
             request = request.header(name, value);
         }
         let request = request.body(body).map_err(|error| wire::Failure::Malformed(error.to_string()))?;
-        let answer = self.wire.send(request).await?;
+        let answer = self.wire.send_slow(request, longer).await?;
         match answer.status().as_u16() {
             status if status < 300 => Ok(answer),
             status => {

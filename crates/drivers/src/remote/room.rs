@@ -10,7 +10,7 @@ const FEW_BYTES: usize = 1024 * 1024;
 const SOME_BYTES: usize = 4 * 1024 * 1024;
 /// What it may keep in any case.
 const LEAST_BYTES: usize = 128 * 1024;
-/// How long a writer waits for a reservation before it goes on without one.
+/// How long a writer waits for a reservation, while nobody gives one back, before it goes on without.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(2);
 /// How long a reservation is kept from others who wait for one, by a writer whose bytes come slowly.
 const LONGEST_HOLD: Duration = Duration::from_secs(10);

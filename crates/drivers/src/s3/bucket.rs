@@ -1,6 +1,10 @@
 //! What all writers of a bucket share.
 
-use super::{client::Client, integrity::Integrity};
+use super::{
+    client::Client,
+    config::{Config, LEAST_PART_BYTES},
+    integrity::Integrity,
+};
 use crate::remote::Holds;
 use coffer_domain::budget::Budget;
 use std::sync::Arc;
@@ -11,6 +15,7 @@ pub(super) struct Bucket {
     pub(super) client: Arc<Client>,
     pub(super) integrity: Integrity,
     pub(super) part_bytes: u64,
+    pub(super) copied_at_once_bytes: u64,
     /// Of the process.
     pub(super) budget: Budget,
     /// Uploads that have a writer.
@@ -18,7 +23,14 @@ pub(super) struct Bucket {
 }
 
 impl Bucket {
-    pub(super) fn new(client: Arc<Client>, integrity: Integrity, part_bytes: u64, budget: Budget) -> Self {
-        Self { client, integrity, part_bytes, budget, holds: Holds::default() }
+    pub(super) fn new(client: Arc<Client>, integrity: Integrity, config: &Config) -> Self {
+        Self {
+            client,
+            integrity,
+            part_bytes: config.part_bytes,
+            copied_at_once_bytes: config.copied_at_once_bytes.max(LEAST_PART_BYTES),
+            budget: config.budget.clone(),
+            holds: Holds::default(),
+        }
     }
 }

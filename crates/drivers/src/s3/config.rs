@@ -26,6 +26,8 @@ pub struct Config {
     pub wire: Options,
     /// Bytes of a part, at least 5 MiB. Larger objects have larger parts.
     pub part_bytes: u64,
+    /// Bytes of an object that are copied by one request; larger ones are copied in parts. At least 5 MiB, and at most 5 GiB at S3 itself.
+    pub copied_at_once_bytes: u64,
     /// Memory for parts that are gathered and under way, one for the process.
     pub budget: Budget,
 }
@@ -42,6 +44,7 @@ impl Config {
             credentials,
             wire: Options::default(),
             part_bytes: 8 * 1024 * 1024,
+            copied_at_once_bytes: 5 * 1024 * 1024 * 1024,
             budget: Budget::default(),
         }
     }

@@ -34,8 +34,8 @@ pub(super) struct Multipart {
 pub(super) struct Part {
     pub(super) number: i64,
     pub(super) size: u64,
-    etag: String,
-    crc32c: Option<String>,
+    pub(super) etag: String,
+    pub(super) crc32c: Option<String>,
 }
 
 /// Where parts begin and end: a function of their numbers, so that it is the same for whoever goes on.

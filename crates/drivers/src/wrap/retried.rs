@@ -139,6 +139,10 @@ impl Driver for Retried {
         self.repeat(|| self.inner.put(key, content.clone())).await
     }
 
+    async fn copy(&self, upload: UploadId, from: &Key, to: &Key) -> Result<u64> {
+        self.inner.copy(upload, from, to).await
+    }
+
     async fn link(&self, key: &Key, path: &Key, before: &[Key]) -> Result<()> {
         self.repeat(|| self.inner.link(key, path, before)).await
     }

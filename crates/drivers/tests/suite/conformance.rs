@@ -2,6 +2,7 @@
 //! every backend.
 
 mod behaviour;
+mod copy;
 mod resume;
 
 use crate::servers;
@@ -113,6 +114,11 @@ macro_rules! behaviours {
                 a_dropped_finish_has_either_happened_or_not,
                 keys_of_every_kind_are_kept_apart,
             ]);
+            behaviours!(tests $open, copy, [
+                a_copy_is_an_object_of_its_own,
+                a_copy_never_replaces_what_was_there,
+                a_copy_of_what_is_absent_leaves_nothing,
+            ]);
             behaviours!(tests $open, resume, [
                 what_a_checkpoint_made_durable_is_gone_on_with,
                 what_was_written_after_the_checkpoint_is_cut_off,
@@ -166,9 +172,13 @@ conformance! {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_each_server_lets_the_driver_promise() {
     let rows = [
-        ("rclone serve s3", s3("", false).await, "atomic durable resume range list"),
-        ("rclone serve webdav", http(Kind::RcloneWebdav, "", false).await, "atomic resume range list rename"),
-        ("apache mod_dav", http(Kind::ApacheDav, "", false).await, "atomic resume range list rename"),
+        ("rclone serve s3", s3("", false).await, "atomic durable resume range list copy"),
+        (
+            "rclone serve webdav",
+            http(Kind::RcloneWebdav, "", false).await,
+            "atomic resume range list copy rename",
+        ),
+        ("apache mod_dav", http(Kind::ApacheDav, "", false).await, "atomic resume range list copy rename"),
         ("nginx PUT", http(Kind::Nginx, "", false).await, "range"),
     ];
     for (server, opened, expected) in rows {
@@ -182,6 +192,7 @@ async fn what_each_server_lets_the_driver_promise() {
             ("range", can.range_read),
             ("list", can.list),
             ("copy", can.copy),
+            ("link", can.link),
             ("rename", can.rename),
         ];
         let kept: Vec<_> =

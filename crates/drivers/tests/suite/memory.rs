@@ -33,8 +33,8 @@ const STEP: usize = 256 * 1024;
 const WRITERS: usize = 12;
 /// Three parts can be reserved.
 const BUDGET: usize = 6 * PART;
-/// Three parts, and for each writer a share of the budget and what it is being handed.
-const MOST: usize = 3 * PART + WRITERS * (MIB + STEP);
+/// The budget, and for each writer the least that it has in any case and what it is being handed.
+const MOST: usize = BUDGET + WRITERS * (128 * 1024 + STEP);
 
 /// Bytes that are alive, and the most there were.
 #[derive(Debug, Default)]
@@ -74,7 +74,11 @@ impl Alive {
     }
 }
 
-async fn begin(driver: &dyn Driver, declared_size: Option<u64>, is_resumable: bool) -> (Key, Box<dyn Writer>) {
+async fn begin(
+    driver: &dyn Driver,
+    declared_size: Option<u64>,
+    is_resumable: bool,
+) -> (Key, Box<dyn Writer>) {
     let key = fresh_key();
     let options = WriteOptions { declared_size, is_resumable };
     let writer = driver.begin(UploadId::new(), &key, options).await.unwrap();

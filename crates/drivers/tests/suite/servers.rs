@@ -44,11 +44,7 @@ pub(crate) fn http_config(kind: Kind, url: &str, place: &str) -> http::Config {
 }
 
 /// A folder of its own on a server of HTTP.
-pub(crate) async fn http(
-    kind: Kind,
-    prefix: &str,
-    budget: Budget,
-) -> Option<(Arc<dyn Driver>, Arc<Server>)> {
+pub(crate) async fn http(kind: Kind, prefix: &str, budget: Budget) -> Option<(Arc<dyn Driver>, Arc<Server>)> {
     let server = kind.shared()?;
     let config = http_config(kind, &server.url(), &server.place());
     let config = http::Config { prefix: prefix.to_owned(), budget, ..config };

@@ -3,11 +3,12 @@
 use super::{
     super::{
         bucket::Bucket,
+        copy::copy,
         multipart::{Layout, Multipart, Part},
         objects::Head,
         writer::Writer,
     },
-    Staged, clear, find, piece_name,
+    Staged, clear, find, piece_key, piece_name,
 };
 use crate::remote::{Failure, Hold, Piece, cover, next_generation};
 use coffer_domain::{
@@ -107,11 +108,7 @@ async fn take_back(
         return Err(Failure::wrong(ErrorKind::NotFound, "less was published"));
     }
     let piece = Piece { generation, begin: 0, range: 0..head.size };
-    let copy = piece_name(&bucket.client, upload, &piece);
-    bucket.client.copy(name, &copy).await?;
-    // Some servers answer well and copy nothing.
-    match bucket.client.head(&copy).await? {
-        Some(copy) if copy.size == head.size => Ok(piece),
-        _ => Err(Failure::wrong(ErrorKind::Unsupported, "copies are not made")),
-    }
+    let to = piece_key(upload, &piece);
+    copy(bucket, upload, name, head.size, &to).await?;
+    Ok(piece)
 }

@@ -155,6 +155,7 @@ async fn every_operation_counts_and_every_one_is_refused() {
     assert_eq!(kind(breaker.delete(&at).await), AWAY);
     assert_eq!(kind(breaker.list("", None, 1).await), AWAY);
     assert_eq!(kind(breaker.put(&at, content.clone()).await), AWAY);
+    assert_eq!(kind(breaker.copy(UploadId::new(), &at, &fresh_key()).await), AWAY);
     assert_eq!(kind(breaker.link(&at, &fresh_key(), &[]).await), AWAY);
     assert_eq!(kind(breaker.unlink(&fresh_key(), &[]).await), AWAY);
     assert_eq!(kind(breaker.sweep(UploadId::new()).await), AWAY);
