@@ -8,6 +8,7 @@ mod error;
 mod listing;
 mod objects;
 mod resume;
+mod secret;
 mod space;
 mod writer;
 

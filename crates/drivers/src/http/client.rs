@@ -1,50 +1,18 @@
 //! Requests to the server of a volume.
 
-use super::{
-    config::{Auth, Config},
-    error::refused,
-};
+use super::{config::Config, error::refused, secret::secret};
 use crate::{
     remote::{Failure, names::unescape},
     wire::{self, Body, USER_AGENT, Wire},
 };
 use bytes::Bytes;
 use coffer_domain::{driver::ErrorKind, path::Key};
-use data_encoding::BASE64;
 use http::{
     HeaderName, HeaderValue, Method, Request, Response, Uri,
-    header::{ACCEPT_ENCODING, AUTHORIZATION, CONTENT_LENGTH, USER_AGENT as USER_AGENT_HEADER},
+    header::{ACCEPT_ENCODING, CONTENT_LENGTH, USER_AGENT as USER_AGENT_HEADER},
 };
 use hyper::body::Incoming;
 use std::{fmt, time::Duration};
-
-/// Headers that a server may not be told its secret in: those that HTTP, WebDAV or this driver give a meaning.
-const RESERVED: [&str; 24] = [
-    "host",
-    "content-length",
-    "content-type",
-    "content-encoding",
-    "content-range",
-    "transfer-encoding",
-    "connection",
-    "keep-alive",
-    "te",
-    "trailer",
-    "upgrade",
-    "expect",
-    "range",
-    "if",
-    "if-match",
-    "if-none-match",
-    "if-range",
-    "destination",
-    "depth",
-    "overwrite",
-    "accept-encoding",
-    "user-agent",
-    "date",
-    "lock-token",
-];
 
 /// The server of a volume.
 pub(super) struct Client {
@@ -226,31 +194,8 @@ impl Client {
     }
 }
 
-fn unusable(reason: &'static str) -> Failure {
+pub(super) fn unusable(reason: &'static str) -> Failure {
     Failure::wrong(ErrorKind::Denied, reason)
-}
-
-fn secret(auth: &Auth) -> Result<Option<(HeaderName, HeaderValue)>, Failure> {
-    let (name, value) = match auth {
-        Auth::None => return Ok(None),
-        Auth::Basic { user, .. } if user.contains(':') => return Err(unusable("a user's name has no colon")),
-        Auth::Basic { user, password } => {
-            (AUTHORIZATION, format!("Basic {}", BASE64.encode(format!("{user}:{password}").as_bytes())))
-        }
-        Auth::Bearer(token) => (AUTHORIZATION, format!("Bearer {token}")),
-        Auth::Header { name, value } => {
-            let name =
-                HeaderName::from_bytes(name.as_bytes()).map_err(|_| unusable("the header has no name"))?;
-            if RESERVED.contains(&name.as_str()) || name.as_str().starts_with("proxy-") {
-                return Err(unusable("the header has a meaning of its own"));
-            }
-            (name, value.clone())
-        }
-    };
-    let mut value =
-        HeaderValue::from_str(&value).map_err(|_| unusable("a secret holds what no header can"))?;
-    value.set_sensitive(true);
-    Ok(Some((name, value)))
 }
 
 /// Everything but what needs no escape anywhere is escaped; slashes where they do not separate.
@@ -270,7 +215,7 @@ fn escape(name: &str, keeps_slashes: bool) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{super::config::Auth, *};
 
     fn client(url: &str, auth: Auth, use_query_params: bool) -> Result<Client, Failure> {
         Client::new(&Config { use_query_params, ..Config::new(url, auth) })

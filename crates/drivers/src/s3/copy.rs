@@ -133,7 +133,7 @@ impl Client {
         from: &str,
         ranges: Vec<Range<u64>>,
     ) -> Result<Vec<Part>, Failure> {
-        let parts = stream::iter(ranges.iter().cloned().zip(1..))
+        let parts = stream::iter(ranges.clone().into_iter().zip(1..))
             .map(|(range, number)| self.copy_part(multipart, from, range, number));
         let parts: Vec<Part> = parts.buffered(PARTS).try_collect().await?;
         // Some servers answer well and store nothing.

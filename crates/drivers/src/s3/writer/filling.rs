@@ -136,7 +136,8 @@ impl Writer {
             part.clone().await?;
         }
         let number = self.parts.len() as i64 + 1;
-        let bytes = self.buffer.take(self.part_start + size - self.buffer_start());
+        let left = self.part_start + size - self.buffer_start();
+        let bytes = self.buffer.take(left);
         let reserved = self.room.reserved();
         let bucket = Arc::clone(&self.bucket);
         let is_spilled = self.spilled.is_some();

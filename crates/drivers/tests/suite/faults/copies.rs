@@ -8,11 +8,7 @@ use crate::{
     servers,
     support::{all_keys, fresh_key, noise, read, write},
 };
-use coffer_domain::{
-    driver::{Driver as _, ErrorKind},
-    id::UploadId,
-    path::Key,
-};
+use coffer_domain::{driver::ErrorKind, id::UploadId, path::Key};
 use coffer_drivers::s3::{self, LEAST_PART_BYTES};
 use coffer_test_servers::Kind;
 use std::sync::{
