@@ -84,13 +84,8 @@ impl Wire {
         Ok(Self { client, patience })
     }
 
-    /// The head of an answer, whatever its status is; a redirect is a failure.
-    pub(crate) async fn send(&self, request: Request<Body>) -> Result<Response<Incoming>, Failure> {
-        self.send_slow(request, Duration::ZERO).await
-    }
-
-    /// The same for what takes a server longer than usual, by as much.
-    pub(crate) async fn send_slow(
+    /// The head of an answer, whatever its status is; a redirect is a failure. It may take `longer` than usual, by as much.
+    pub(crate) async fn send(
         &self,
         request: Request<Body>,
         longer: Duration,

@@ -165,7 +165,7 @@ impl Client {
             request = request.header(name, value);
         }
         let request = request.body(body).map_err(|error| wire::Failure::Malformed(error.to_string()))?;
-        let answer = self.wire.send_slow(request, longer).await?;
+        let answer = self.wire.send(request, longer).await?;
         match answer.status().as_u16() {
             status if status < 300 => Ok(answer),
             status => {

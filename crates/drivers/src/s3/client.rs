@@ -212,7 +212,7 @@ impl Client {
         shape: &Shape,
     ) -> Result<(HttpResponse, Bytes), Failure> {
         let is_head = request.method() == "HEAD";
-        let response = self.wire.send_slow(self.signed(request, shape)?, shape.longer).await?;
+        let response = self.wire.send(self.signed(request, shape)?, shape.longer).await?;
         let status = response.status().as_u16();
         if status >= 300 {
             let words = self.wire.words(response.into_body(), MOST_REFUSAL_BYTES).await;

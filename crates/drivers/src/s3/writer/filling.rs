@@ -67,11 +67,11 @@ impl Writer {
         if let Some(durable) = self.begin_checkpoint() {
             durable.await?;
         }
+        let end = self.written();
         let summing = match self.spilled.take() {
             Some((_, summing)) => summing,
             None => self.bucket.integrity.begin(),
         };
-        let end = self.written();
         let bytes = self.buffer.take(self.buffer.len());
         self.spilled = Some((end, summing.with(bytes).await));
         self.room.shrink(true);
