@@ -15,7 +15,7 @@ use coffer_drivers::{
     http::{self, Http},
     s3::{self, LEAST_PART_BYTES, S3},
 };
-use coffer_test_servers::Kind;
+use coffer_test_servers::{Kind, Server};
 use futures_util::future::join_all;
 use std::{
     sync::{
@@ -85,18 +85,18 @@ async fn begin(
     (key, writer)
 }
 
-async fn s3() -> Option<Arc<dyn Driver>> {
+async fn s3() -> Option<(Arc<dyn Driver>, Arc<Server>)> {
     let server = Kind::RcloneS3.shared()?;
     let config = servers::s3_config(&server.url(), &server.place());
     let config = s3::Config { part_bytes: LEAST_PART_BYTES, budget: Budget::new(BUDGET), ..config };
-    Some(Arc::new(S3::open(config).await.unwrap()))
+    Some((Arc::new(S3::open(config).await.unwrap()), server))
 }
 
-async fn webdav() -> Option<Arc<dyn Driver>> {
+async fn webdav() -> Option<(Arc<dyn Driver>, Arc<Server>)> {
     let server = Kind::ApacheDav.shared()?;
     let config = servers::http_config(Kind::ApacheDav, &server.url(), &server.place());
     let config = http::Config { part_bytes: LEAST_PART_BYTES, budget: Budget::new(BUDGET), ..config };
-    Some(Arc::new(Http::open(config).await.unwrap()))
+    Some((Arc::new(Http::open(config).await.unwrap()), server))
 }
 
 /// Writers at once, of known and unknown size, resumable and not: all end, and no more is in memory than may be.
@@ -158,28 +158,28 @@ async fn stalled_writers_block_nobody(driver: Arc<dyn Driver>) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn many_writers_to_s3_share_a_budget() {
-    if let Some(driver) = s3().await {
+    if let Some((driver, _server)) = s3().await {
         many_writers_share(driver).await;
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn many_writers_to_webdav_share_a_budget() {
-    if let Some(driver) = webdav().await {
+    if let Some((driver, _server)) = webdav().await {
         many_writers_share(driver).await;
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn writers_to_s3_that_stall_block_nobody() {
-    if let Some(driver) = s3().await {
+    if let Some((driver, _server)) = s3().await {
         stalled_writers_block_nobody(driver).await;
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn writers_to_webdav_that_stall_block_nobody() {
-    if let Some(driver) = webdav().await {
+    if let Some((driver, _server)) = webdav().await {
         stalled_writers_block_nobody(driver).await;
     }
 }
