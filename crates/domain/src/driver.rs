@@ -147,11 +147,28 @@ pub trait Driver: Send + Sync + fmt::Debug {
     /// Writes a small object at `key` at once, replacing what is there: markers and checks. At most 64 KiB.
     async fn put(&self, key: &Key, content: Bytes) -> Result<()>;
 
+    /// Makes another object at `to` of the object at `from`, whose bytes do not pass through the service; answers what the backend
+    /// has. Both stay readable when the other is deleted.
+    ///
+    /// # Behaviour
+    /// That of [`Driver::store`]: the copy is durable, and appears whole or not at all. What fails leaves at most something staged that
+    /// [`Driver::sweep`] removes.
+    ///
+    /// Requires the capability `copy`.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NotFound`] if there is no object at `from`. [`ErrorKind::AlreadyExists`] if there is one at `to`; without the capability
+    /// `create_only`, if there was one before. [`ErrorKind::Unsupported`] if the backend cannot copy an object as large as this.
+    async fn copy(&self, upload: crate::id::UploadId, from: &Key, to: &Key) -> Result<Published> {
+        let _ = (upload, from);
+        Err(unsupported("copy", to))
+    }
+
     /// Lets the object at `key` be found at `path` too, durably, by programs that know nothing of the service: whole or not at all, in place of
     /// what is there if that is the object at one of the keys `before`. Had twice, it is as had once. Both stay readable when the other is
     /// deleted or replaced.
     ///
-    /// Requires the capability `copy`.
+    /// Requires the capability `link`.
     ///
     /// # Errors
     /// [`ErrorKind::AlreadyExists`] if anything else is there, or in the way: it is left as it is. [`ErrorKind::NotFound`] if there is no object
@@ -163,7 +180,7 @@ pub trait Driver: Send + Sync + fmt::Debug {
 
     /// Removes what is found at `path`, durably, if that is the object at one of `keys`. Anything else is left as it is, which is a success.
     ///
-    /// Requires the capability `copy`.
+    /// Requires the capability `link`.
     async fn unlink(&self, path: &Key, keys: &[Key]) -> Result<()> {
         let _ = keys;
         Err(unsupported("unlink", path))
@@ -301,8 +318,10 @@ pub struct Capabilities {
     pub range_read: bool,
     /// Objects can be listed in the order of their keys.
     pub list: bool,
-    /// Objects can be copied without moving their bytes through the service, and so be found at a path as well ([`Driver::link`]).
+    /// Objects can be copied without moving their bytes through the service ([`Driver::copy`]).
     pub copy: bool,
+    /// Objects can be found at a path as well, at no cost of bytes, and it can be told whose a path is ([`Driver::link`]).
+    pub link: bool,
     /// What is staged can be published at another key than it was begun for.
     pub rename: bool,
     /// An object that is replaced or deleted stays as a version, which is read and removed by the backend's own id of it.

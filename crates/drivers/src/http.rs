@@ -2,11 +2,13 @@
 
 mod client;
 mod config;
+mod copy;
 mod dav;
 mod error;
 mod listing;
 mod objects;
 mod resume;
+mod secret;
 mod space;
 mod writer;
 
@@ -21,7 +23,8 @@ use bytes::Bytes;
 use client::Client;
 use coffer_domain::{
     driver::{
-        self, ByteStream, Capabilities, Driver, ErrorKind, Listed, PieceSize, Result, Stat, WriteOptions,
+        self, ByteStream, Capabilities, Driver, ErrorKind, Listed, PieceSize, Published, Result, Stat,
+        WriteOptions,
     },
     id::UploadId,
     path::Key,
@@ -47,13 +50,14 @@ impl Http {
     /// `Denied` if the settings cannot be right or the secret is refused, `Unavailable` if the server is away, `Unsupported` if it does not
     /// give back what it was given.
     pub async fn open(config: Config) -> Result<Self> {
-        let (part_bytes, by_query) = (config.part_bytes.max(1), config.use_query_params);
+        let (part_bytes, budget) = (config.part_bytes.max(1), config.budget.clone());
+        let by_query = config.use_query_params;
         // It reads the certificates of the system.
         let client = tokio::task::spawn_blocking(move || Client::new(&config))
             .await
             .map_err(|stopped| error(ErrorKind::Unavailable, "open", None, stopped))?
             .map_err(|failure| failure.at("open", None))?;
-        let space = Space::open(client, part_bytes, by_query).await;
+        let space = Space::open(client, part_bytes, budget, by_query).await;
         Ok(Self { space: space.map_err(|failure| failure.at("open", None))? })
     }
 
@@ -88,8 +92,9 @@ impl Driver for Http {
             resume: is_dav && self.space.reads_ranges,
             range_read: self.space.reads_ranges,
             list: is_dav,
+            copy: is_dav,
             // A copy is another object, which costs its bytes and does not tell whose it is.
-            copy: false,
+            link: false,
             rename: is_dav,
             // DeltaV, which nobody serves.
             versions: false,
@@ -162,6 +167,13 @@ impl Driver for Http {
     async fn put(&self, key: &Key, content: Bytes) -> Result<()> {
         let put = self.space.put(&self.space.client.name(key), vec![content]).await;
         put.map_err(|failure| failure.at("put", Some(key)))
+    }
+
+    async fn copy(&self, upload: UploadId, from: &Key, to: &Key) -> Result<Published> {
+        self.require_dav("copy", Some(to))?;
+        let client = &self.space.client;
+        let copied = self.space.copy(upload, &client.name(from), &client.name(to)).await;
+        copied.map(Published::unversioned).map_err(|failure| failure.at("copy", Some(to)))
     }
 
     async fn sweep(&self, upload: UploadId) -> Result<()> {

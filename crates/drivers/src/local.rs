@@ -93,6 +93,7 @@ impl Driver for Local {
             range_read: true,
             list: true,
             copy: true,
+            link: true,
             rename: true,
             // A replaced file is gone.
             versions: false,
@@ -165,6 +166,13 @@ impl Driver for Local {
     async fn put(&self, key: &Key, content: Bytes) -> Result<()> {
         let at = self.root.location(key);
         self.run("put", Some(key), move |root| names::put(root, &at, &content)).await
+    }
+
+    async fn copy(&self, upload: UploadId, from: &Key, to: &Key) -> Result<Published> {
+        let (staging, source, target) = (self.staging, self.root.location(from), self.root.location(to));
+        let (_waiting, wanted) = Waiting::new();
+        let copy = move |root: &Arc<Root>| Staged::copy(root, staging, upload, &source, target, &wanted);
+        self.run("copy", Some(to), copy).await.map(Published::unversioned)
     }
 
     async fn link(&self, key: &Key, path: &Key, before: &[Key]) -> Result<()> {

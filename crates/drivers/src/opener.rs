@@ -3,6 +3,7 @@
 use crate::{WireOptions, http, local, s3, wrap};
 use async_trait::async_trait;
 use coffer_domain::{
+    budget::Budget,
     driver::{Driver, Open, Result},
     volume::{HttpPlace, OpenBackend, Place, S3Place},
 };
@@ -13,12 +14,14 @@ use std::sync::Arc;
 pub struct Opener {
     options: wrap::Options,
     wire: WireOptions,
+    budget: Budget,
 }
 
 impl Opener {
-    /// Puts wrappers with these options around every driver it opens, and reaches servers like this.
-    pub fn new(options: wrap::Options, wire: WireOptions) -> Self {
-        Self { options, wire }
+    /// Puts wrappers with these options around every driver it opens, reaches servers like this, and gives all of them this memory for
+    /// bytes on their way.
+    pub fn new(options: wrap::Options, wire: WireOptions, budget: Budget) -> Self {
+        Self { options, wire, budget }
     }
 
     fn s3(&self, place: &S3Place, prefix: &str) -> s3::Config {
@@ -28,6 +31,7 @@ impl Opener {
             is_virtual_host: !use_path_style,
             prefix: prefix.to_owned(),
             wire: self.wire.clone(),
+            budget: self.budget.clone(),
             ..s3::Config::new(url.to_string(), bucket, access_key, secret_key.clone())
         }
     }
@@ -38,6 +42,7 @@ impl Opener {
             prefix: prefix.to_owned(),
             use_query_params: *use_query_params,
             wire: self.wire.clone(),
+            budget: self.budget.clone(),
             ..http::Config::new(url.to_string(), login.clone())
         }
     }

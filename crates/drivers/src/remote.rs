@@ -7,6 +7,7 @@ pub(crate) mod names;
 pub(crate) mod piece;
 pub(crate) mod reading;
 pub(crate) mod resized;
+pub(crate) mod room;
 pub(crate) mod xml;
 
 pub(crate) use buffer::Buffer;
@@ -14,6 +15,7 @@ pub(crate) use failure::{Failure, insist};
 pub(crate) use holds::{Hold, Holds};
 pub(crate) use piece::{Piece, cover, next_generation};
 pub(crate) use resized::resized;
+pub(crate) use room::Room;
 
 use coffer_domain::{driver::ErrorKind, time::Timestamp};
 
@@ -25,6 +27,11 @@ pub(crate) fn moment(text: Option<&str>) -> Result<Timestamp, Failure> {
     });
     let parsed = parsed.ok_or_else(|| Failure::wrong(ErrorKind::Other, "an object without a date"))?;
     Ok(parsed.to_utc().trunc_subsecs(0))
+}
+
+/// How much longer than usual a server may take to copy so many bytes: at 16 MiB per second.
+pub(crate) fn time_to_copy(bytes: u64) -> std::time::Duration {
+    std::time::Duration::from_secs(bytes / (16 * 1024 * 1024))
 }
 
 /// How long is waited before something is tried again after so many failures.

@@ -3,11 +3,13 @@
 mod bucket;
 mod client;
 mod config;
+mod copy;
 mod error;
 mod integrity;
 mod listing;
 mod multipart;
 mod objects;
+mod part;
 mod reader;
 mod staged;
 mod versions;
@@ -25,8 +27,8 @@ use bytes::Bytes;
 use client::Client;
 use coffer_domain::{
     driver::{
-        self, ByteStream, Capabilities, Driver, ErrorKind, Listed, NativeVersion, PieceSize, Result, Stat,
-        WriteOptions,
+        self, ByteStream, Capabilities, Driver, ErrorKind, Listed, NativeVersion, PieceSize, Published,
+        Result, Stat, WriteOptions,
     },
     id::UploadId,
     path::Key,
@@ -54,15 +56,15 @@ impl S3 {
         if config.part_bytes < LEAST_PART_BYTES {
             return Err(error(ErrorKind::Denied, "open", None, "parts have at least 5 MiB"));
         }
-        let (part_bytes, in_flight_bytes) = (config.part_bytes, config.in_flight_bytes);
+        let of_client = config.clone();
         // It reads the certificates of the system.
-        let client = tokio::task::spawn_blocking(move || Client::new(&config))
+        let client = tokio::task::spawn_blocking(move || Client::new(&of_client))
             .await
             .map_err(|stopped| error(ErrorKind::Unavailable, "open", None, stopped))?
             .map_err(|failure| failure.at("open", None))?;
         let client = client.look_at_versioning().await.map_err(|failure| failure.at("open", None))?;
         let integrity = client.probe().await.map_err(|failure| failure.at("open", None))?;
-        Ok(Self { bucket: Arc::new(Bucket::new(client, integrity, part_bytes, in_flight_bytes)) })
+        Ok(Self { bucket: Arc::new(Bucket::new(client, integrity, &config)) })
     }
 
     fn hold(&self, operation: &'static str, upload: UploadId, key: &Key) -> Result<Hold> {
@@ -109,8 +111,9 @@ impl Driver for S3 {
             resume: true,
             range_read: true,
             list: true,
+            copy: true,
             // A copy is another object, which costs its bytes and does not tell whose it is.
-            copy: false,
+            link: false,
             // A multipart upload has its key from its beginning.
             rename: false,
             versions: self.bucket.client.keeps_versions,
@@ -208,6 +211,23 @@ impl Driver for S3 {
         let client = &self.bucket.client;
         let removed = client.remove_version(&client.name(key), version).await;
         removed.map_err(|failure| failure.at("delete", Some(key)))
+    }
+
+    async fn copy(&self, upload: UploadId, from: &Key, to: &Key) -> Result<Published> {
+        let client = &self.bucket.client;
+        let copy = async {
+            let (source, target) = (client.name(from), client.name(to));
+            let Some(head) = client.head(&source).await? else {
+                client.expect_bucket().await?;
+                return Err(Failure::wrong(ErrorKind::NotFound, "there is no object"));
+            };
+            // Nothing on S3 keeps a key from being replaced, so this is a look before and no promise.
+            if client.head(&target).await?.is_some_and(|head| !head.is_of(upload)) {
+                return Err(Failure::wrong(ErrorKind::AlreadyExists, "an object is at the key"));
+            }
+            copy::copy(&self.bucket, upload, &source, head.size, to).await
+        };
+        copy.await.map_err(|failure: Failure| failure.at("copy", Some(to)))
     }
 
     async fn sweep(&self, upload: UploadId) -> Result<()> {

@@ -84,16 +84,21 @@ impl Wire {
         Ok(Self { client, patience })
     }
 
-    /// The head of an answer, whatever its status is; a redirect is a failure.
-    pub(crate) async fn send(&self, request: Request<Body>) -> Result<Response<Incoming>, Failure> {
+    /// The head of an answer, whatever its status is; a redirect is a failure. It may take `longer` than usual, by as much.
+    pub(crate) async fn send(
+        &self,
+        request: Request<Body>,
+        longer: Duration,
+    ) -> Result<Response<Incoming>, Failure> {
+        let patience = self.patience.answer + longer;
         let clock = Clock::default();
         let request = request.map(|body| clock.watch(body));
         let mut answer = std::pin::pin!(self.client.request(request));
         let head = loop {
-            let deadline = clock.last() + self.patience.answer;
+            let deadline = clock.last() + patience;
             tokio::select! {
                 head = &mut answer => break head.map_err(Failure::from_client)?,
-                () = sleep_until(deadline) => if clock.last() + self.patience.answer <= Instant::now() {
+                () = sleep_until(deadline) => if clock.last() + patience <= Instant::now() {
                     return Err(Failure::Silent("an answer"));
                 },
             }

@@ -53,7 +53,7 @@ pub(crate) async fn assemble(
         budget: budget.clone(),
     };
     let wire = WireOptions { policy: config.egress.clone(), ..WireOptions::default() };
-    let opener = Opener::new(wrap::Options::default(), wire);
+    let opener = Opener::new(wrap::Options::default(), wire, budget.clone());
     let coffer = Coffer::new(Arc::clone(&store), Arc::new(opener), start, cluster, settings);
     coffer
         .ensure_default_volume(&data_dir.volume(&config.default_volume)?)

@@ -328,6 +328,7 @@ fn to_capabilities(capabilities: Capabilities) -> v1::DriverCapabilities {
         range_read,
         list,
         copy,
+        link,
         rename,
         versions,
     } = capabilities;
@@ -341,6 +342,7 @@ fn to_capabilities(capabilities: Capabilities) -> v1::DriverCapabilities {
         copy,
         rename,
         versions,
+        link,
     }
 }
 

@@ -122,7 +122,7 @@ impl Coffer {
             Strategy::Hash if !can.rename => {
                 return Err(Error::Unsupported("keys that are known at the end"));
             }
-            Strategy::None if !can.copy => {
+            Strategy::None if !can.link => {
                 return Err(Error::Unsupported("contents that are found at paths"));
             }
             Strategy::None | Strategy::Uuid | Strategy::Hash => {}

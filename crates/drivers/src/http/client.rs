@@ -1,19 +1,18 @@
 //! Requests to the server of a volume.
 
-use super::{config::Config, error::refused};
+use super::{config::Config, error::refused, secret::secret};
 use crate::{
     remote::{Failure, names::unescape},
     wire::{self, Body, USER_AGENT, Wire},
 };
 use bytes::Bytes;
-use coffer_domain::{driver::ErrorKind, endpoint::Login, path::Key, secret::Secret};
-use data_encoding::BASE64;
+use coffer_domain::{driver::ErrorKind, path::Key};
 use http::{
     HeaderName, HeaderValue, Method, Request, Response, Uri,
-    header::{ACCEPT_ENCODING, AUTHORIZATION, CONTENT_LENGTH, USER_AGENT as USER_AGENT_HEADER},
+    header::{ACCEPT_ENCODING, CONTENT_LENGTH, USER_AGENT as USER_AGENT_HEADER},
 };
 use hyper::body::Incoming;
-use std::fmt;
+use std::{fmt, time::Duration};
 
 /// The server of a volume.
 pub(super) struct Client {
@@ -46,16 +45,24 @@ pub(super) struct Ask<'a> {
     name: &'a str,
     headers: Vec<(&'static str, String)>,
     body: Body,
+    /// How much longer than usual the answer may take.
+    longer: Duration,
 }
 
 impl<'a> Ask<'a> {
     /// For what is at `name` in the volume's place; a folder ends with a slash.
     pub(super) fn new(method: &'static str, name: &'a str) -> Self {
-        Self { method, name, headers: Vec::new(), body: wire::empty() }
+        Self { method, name, headers: Vec::new(), body: wire::empty(), longer: Duration::ZERO }
     }
 
     pub(super) fn header(mut self, name: &'static str, value: impl Into<String>) -> Self {
         self.headers.push((name, value.into()));
+        self
+    }
+
+    /// That takes the server longer than usual, by as much.
+    pub(super) fn longer(mut self, longer: Duration) -> Self {
+        self.longer = longer;
         self
     }
 
@@ -143,7 +150,7 @@ impl Client {
 
     /// The head of an answer that is no refusal.
     pub(super) async fn ask(&self, ask: Ask<'_>) -> Result<Response<Incoming>, Failure> {
-        let Ask { method, name, headers, body } = ask;
+        let Ask { method, name, headers, body, longer } = ask;
         let method = Method::from_bytes(method.as_bytes()).expect("methods are tokens");
         let mut request = Request::builder()
             .method(method)
@@ -158,7 +165,7 @@ impl Client {
             request = request.header(name, value);
         }
         let request = request.body(body).map_err(|error| wire::Failure::Malformed(error.to_string()))?;
-        let answer = self.wire.send(request).await?;
+        let answer = self.wire.send(request, longer).await?;
         match answer.status().as_u16() {
             status if status < 300 => Ok(answer),
             status => {
@@ -187,33 +194,8 @@ impl Client {
     }
 }
 
-fn unusable(reason: &'static str) -> Failure {
+pub(super) fn unusable(reason: &'static str) -> Failure {
     Failure::wrong(ErrorKind::Denied, reason)
-}
-
-/// The header that tells who asks.
-fn secret(login: Option<&Login>) -> Result<Option<(HeaderName, HeaderValue)>, Failure> {
-    let Some(login) = login else { return Ok(None) };
-    if !login.violations().is_empty() {
-        return Err(unusable("what opens the server is nothing that a request can say"));
-    }
-    let (name, value) = match login {
-        Login::S3 { .. } => return Err(unusable("the credential is one of a bucket")),
-        Login::Basic { username, password } => {
-            let both = Secret::new(format!("{username}:{}", password.expose()));
-            let encoded = Secret::new(BASE64.encode(both.expose().as_bytes()));
-            (AUTHORIZATION, Secret::new(format!("Basic {}", encoded.expose())))
-        }
-        Login::Bearer { token } => (AUTHORIZATION, Secret::new(format!("Bearer {}", token.expose()))),
-        Login::CustomHeader { name, value } => {
-            let name = HeaderName::from_bytes(name.as_bytes());
-            (name.map_err(|_| unusable("the header has no name"))?, value.clone())
-        }
-    };
-    let mut value =
-        HeaderValue::from_str(value.expose()).map_err(|_| unusable("a secret holds what no header can"))?;
-    value.set_sensitive(true);
-    Ok(Some((name, value)))
 }
 
 /// Everything but what needs no escape anywhere is escaped; slashes where they do not separate.
@@ -234,6 +216,7 @@ fn escape(name: &str, keeps_slashes: bool) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use coffer_domain::{endpoint::Login, secret::Secret};
 
     fn client(url: &str, login: Option<Login>, use_query_params: bool) -> Result<Client, Failure> {
         Client::new(&Config { use_query_params, ..Config::new(url, login) })

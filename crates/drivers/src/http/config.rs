@@ -1,7 +1,7 @@
 //! Where a server of HTTP is, and how it is spoken to.
 
 use crate::wire::Options;
-use coffer_domain::endpoint::Login;
+use coffer_domain::{budget::Budget, endpoint::Login};
 use std::fmt;
 
 /// A volume on a server of HTTP, with WebDAV or without: the server says.
@@ -19,6 +19,8 @@ pub struct Config {
     pub wire: Options,
     /// Bytes of an upload that are kept in memory, and of the pieces that a resumable one is stored in.
     pub part_bytes: u64,
+    /// Memory for them, one for the process.
+    pub budget: Budget,
 }
 
 impl Config {
@@ -31,6 +33,7 @@ impl Config {
             use_query_params: false,
             wire: Options::default(),
             part_bytes: 8 * 1024 * 1024,
+            budget: Budget::default(),
         }
     }
 }

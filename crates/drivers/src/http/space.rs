@@ -6,7 +6,7 @@ use super::{
 };
 use crate::remote::{Failure, Holds, insist, reading};
 use bytes::Bytes;
-use coffer_domain::{driver::ErrorKind, id::UploadId, path::STAGING};
+use coffer_domain::{budget::Budget, driver::ErrorKind, id::UploadId, path::STAGING};
 use futures_util::TryStreamExt as _;
 use std::sync::Arc;
 
@@ -25,6 +25,8 @@ pub(super) struct Space {
     pub(super) client: Client,
     pub(super) protocol: Protocol,
     pub(super) part_bytes: u64,
+    /// Of the process.
+    pub(super) budget: Budget,
     /// Whether the server answers with the range that it is asked for.
     pub(super) reads_ranges: bool,
     /// Uploads that have a writer.
@@ -33,13 +35,19 @@ pub(super) struct Space {
 
 impl Space {
     /// Finds out what the server is, with an object that is put, read and removed.
-    pub(super) async fn open(client: Client, part_bytes: u64, by_query: bool) -> Result<Arc<Self>, Failure> {
+    pub(super) async fn open(
+        client: Client,
+        part_bytes: u64,
+        budget: Budget,
+        by_query: bool,
+    ) -> Result<Arc<Self>, Failure> {
         let protocol = match by_query {
             // An address that is a query is no folder.
             true => Protocol::Plain,
             false => client.protocol().await?,
         };
-        let mut space = Self { client, protocol, part_bytes, reads_ranges: false, holds: Holds::default() };
+        let holds = Holds::default();
+        let mut space = Self { client, protocol, part_bytes, budget, reads_ranges: false, holds };
         let name = space.client.below(&format!(".coffer/check/{}", uuid::Uuid::new_v4()));
         let content =
             Bytes::from_static(b"what a server keeps of an object it gives back, all of it or a part");

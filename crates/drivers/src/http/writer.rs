@@ -2,7 +2,10 @@
 //!
 //! A small one is kept in memory until its end, and put at once. A larger one is a PUT whose body comes as it is written. With WebDAV both
 //! are put among what is staged, looked at, and given their name; without it there is nothing to put them under but their key. A resumable
-//! one, which needs WebDAV, is put in pieces; its end makes one of them.
+//! one, which needs WebDAV, is put in pieces; its end makes one of them. How large a small one and a piece may be says the memory that
+//! there is.
+
+mod filling;
 
 use super::{
     client::Ask,
@@ -11,27 +14,22 @@ use super::{
 };
 use crate::{
     error::error,
-    remote::{Buffer, Failure, Hold, Piece, cover, insist, next_generation, reading},
+    remote::{Buffer, Failure, Hold, Piece, Room, cover, insist, next_generation, reading},
     wire,
 };
 use async_trait::async_trait;
-use bytes::Bytes;
 use coffer_domain::{
     driver::{self, Batch, ErrorKind, Published, Result, WriteOptions},
     id::UploadId,
     path::Key,
 };
+use filling::{Next, Sending};
 use futures_util::{
-    FutureExt as _, StreamExt as _, TryStreamExt as _,
+    StreamExt as _, TryStreamExt as _,
     future::{BoxFuture, Shared, ready},
     stream,
 };
 use std::{io, sync::Arc};
-use tokio::sync::mpsc;
-use tokio_util::task::AbortOnDropHandle;
-
-/// Pieces since the last whole part after which the next one has all since then.
-const MOST_PIECES: usize = 16;
 
 type Awaited = Shared<BoxFuture<'static, std::result::Result<(), Failure>>>;
 
@@ -43,6 +41,7 @@ pub(super) struct Writer {
     options: WriteOptions,
     hold: Option<Hold>,
     buffer: Buffer,
+    room: Room,
     /// Where the buffer begins.
     start: u64,
     /// A PUT under way, of one that is not resumable.
@@ -59,18 +58,6 @@ pub(super) struct Writer {
     is_staged: bool,
 }
 
-/// A PUT whose body comes as it is written.
-struct Sending {
-    body: mpsc::Sender<Next>,
-    task: AbortOnDropHandle<std::result::Result<(), Failure>>,
-}
-
-/// What comes next of a body. One that ends without saying so has broken, and must not be taken for whole.
-enum Next {
-    Piece(Bytes),
-    End,
-}
-
 impl Writer {
     pub(super) fn new(
         space: Arc<Space>,
@@ -79,6 +66,7 @@ impl Writer {
         options: WriteOptions,
         hold: Option<Hold>,
     ) -> Self {
+        let room = Room::new(&space.budget, options.declared_size);
         Self {
             space,
             upload,
@@ -86,6 +74,7 @@ impl Writer {
             options,
             hold,
             buffer: Buffer::default(),
+            room,
             start: 0,
             sending: None,
             kept: 0,
@@ -115,110 +104,6 @@ impl Writer {
 
     fn piece_name(&self, piece: &Piece) -> String {
         format!("{}{piece}", self.space.folder(self.upload))
-    }
-
-    async fn append(&mut self, piece: Bytes) -> std::result::Result<(), Failure> {
-        self.buffer.push(piece);
-        if self.buffer.len() <= self.space.part_bytes {
-            return Ok(());
-        }
-        if self.options.is_resumable {
-            let size = self.buffer.len();
-            let range = self.start..self.start + size;
-            let content = self.buffer.take(size);
-            let name = self.note_piece(range);
-            (self.start, self.count) = (self.start + size, 0);
-            self.kept = self.start;
-            return self.space.put(&name, content).await;
-        }
-        self.send_buffer().await
-    }
-
-    fn note_piece(&mut self, range: std::ops::Range<u64>) -> String {
-        let piece = Piece { generation: self.generation, begin: self.begin, range };
-        let name = self.piece_name(&piece);
-        self.pieces.push(piece);
-        self.is_staged = true;
-        name
-    }
-
-    /// Sends what is in the buffer as the next of a body.
-    async fn send_buffer(&mut self) -> std::result::Result<(), Failure> {
-        if self.sending.is_none() {
-            self.sending = Some(self.begin_to_send().await?);
-        }
-        let size = self.buffer.len();
-        let sending = self.sending.as_mut().expect("it was just begun");
-        for piece in self.buffer.take(size) {
-            if sending.body.send(Next::Piece(piece)).await.is_err() {
-                // The server has answered before the end.
-                return Err(match (&mut sending.task).await {
-                    Ok(Err(failure)) => failure,
-                    _ => Failure::wrong(ErrorKind::Other, "it was answered before its end"),
-                });
-            }
-        }
-        self.start += size;
-        Ok(())
-    }
-
-    async fn begin_to_send(&mut self) -> std::result::Result<Sending, Failure> {
-        let name = match self.space.protocol {
-            Protocol::Dav => {
-                let name = self.staged_name();
-                self.is_staged = true;
-                // Its bytes come once, so nothing may be missing.
-                self.space.client.make_parents(&name).await?;
-                name
-            }
-            Protocol::Plain => self.space.client.name(&self.key),
-        };
-        let (body, coming) = mpsc::channel(2);
-        let pieces = stream::unfold(Some(coming), |left| async move {
-            let mut coming: mpsc::Receiver<Next> = left?;
-            match coming.recv().await {
-                Some(Next::Piece(piece)) => Some((Ok(piece), Some(coming))),
-                Some(Next::End) => None,
-                None => Some((Err(io::Error::from(io::ErrorKind::UnexpectedEof)), None)),
-            }
-        });
-        let space = Arc::clone(&self.space);
-        let task = AbortOnDropHandle::new(tokio::spawn(async move {
-            space.client.tell(Ask::new("PUT", &name).stream(wire::of_stream(pieces))).await
-        }));
-        Ok(Sending { body, task })
-    }
-
-    /// What makes durable all that was written before; `None` if it is.
-    fn begin_checkpoint(&mut self) -> Option<Awaited> {
-        let before = self.last.take().filter(|before| !matches!(before.peek(), Some(Ok(()))));
-        let end = self.written();
-        let piece = (self.kept < end).then(|| {
-            self.count += 1;
-            if self.count > MOST_PIECES {
-                (self.kept, self.count) = (self.start, 1);
-            }
-            let content = self.buffer.from(self.kept - self.start);
-            let name = self.note_piece(self.kept..end);
-            self.kept = end;
-            (name, content)
-        });
-        if before.is_none() && piece.is_none() {
-            return None;
-        }
-        let space = Arc::clone(&self.space);
-        let work = async move {
-            if let Some(before) = before {
-                before.await?;
-            }
-            match piece {
-                Some((name, content)) => space.put(&name, content).await,
-                None => Ok(()),
-            }
-        };
-        let work = work.boxed().shared();
-        self.last = Some(work.clone());
-        Some(work)
     }
 
     /// Publishes the object; answers its size.

@@ -1,5 +1,6 @@
 //! A file that is not an object yet: staged, synced, then published under its key.
 
+mod copy;
 mod resume;
 
 use super::{

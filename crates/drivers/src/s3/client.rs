@@ -66,6 +66,8 @@ pub(super) struct Shape {
     pub(super) body: Option<Bytes>,
     /// Whether the answer's body is read as it comes.
     pub(super) is_stream: bool,
+    /// How much longer than usual the answer may take.
+    pub(super) longer: Duration,
 }
 
 impl Shape {
@@ -212,7 +214,7 @@ impl Client {
         shape: &Shape,
     ) -> Result<(HttpResponse, Bytes), Failure> {
         let is_head = request.method() == "HEAD";
-        let response = self.wire.send(self.signed(request, shape)?).await?;
+        let response = self.wire.send(self.signed(request, shape)?, shape.longer).await?;
         let status = response.status().as_u16();
         if status >= 300 {
             let words = self.wire.words(response.into_body(), MOST_REFUSAL_BYTES).await;

@@ -1,7 +1,7 @@
 //! Where a bucket is, and how it is spoken to.
 
 use crate::wire::Options;
-use coffer_domain::secret::Secret;
+use coffer_domain::{budget::Budget, secret::Secret};
 use std::fmt;
 
 /// Smallest part of a multipart upload that S3 takes, but for the last.
@@ -28,8 +28,10 @@ pub struct Config {
     pub wire: Options,
     /// Bytes of a part, at least 5 MiB. Larger objects have larger parts.
     pub part_bytes: u64,
-    /// Bytes of parts that are under way at a time, of all writers together.
-    pub in_flight_bytes: u64,
+    /// Bytes of an object that are copied by one request; larger ones are copied in parts. At least 5 MiB, and at most 5 GiB at S3 itself.
+    pub copied_at_once_bytes: u64,
+    /// Memory for parts that are gathered and under way, one for the process.
+    pub budget: Budget,
 }
 
 impl Config {
@@ -50,7 +52,8 @@ impl Config {
             secret_key,
             wire: Options::default(),
             part_bytes: 8 * 1024 * 1024,
-            in_flight_bytes: 128 * 1024 * 1024,
+            copied_at_once_bytes: 5 * 1024 * 1024 * 1024,
+            budget: Budget::default(),
         }
     }
 }

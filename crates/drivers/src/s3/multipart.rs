@@ -2,8 +2,9 @@
 
 use super::{
     client::{Client, Shape},
-    integrity::{Integrity, Parcel},
-    objects::{body, metadata, size},
+    integrity::Integrity,
+    objects::{metadata, size},
+    part::PartContent,
 };
 use crate::remote::{
     Failure, insist,
@@ -36,8 +37,8 @@ pub(super) struct Multipart {
 pub(super) struct Part {
     pub(super) number: i64,
     pub(super) size: u64,
-    etag: String,
-    crc32c: Option<String>,
+    pub(super) etag: String,
+    pub(super) crc32c: Option<String>,
 }
 
 /// Where parts begin and end: a function of their numbers, so that it is the same for whoever goes on.
@@ -99,23 +100,24 @@ impl Client {
         self: &Arc<Self>,
         multipart: &Multipart,
         number: i64,
-        parcel: &Parcel,
+        content: &PartContent,
     ) -> Result<Part, Failure> {
+        let (size, sum) = content.told();
         let attempt = || async {
             let request = UploadPartRequest {
                 bucket: self.bucket.clone(),
                 key: multipart.name.clone(),
                 upload_id: multipart.id.clone(),
                 part_number: number,
-                body: Some(body(parcel)?),
+                body: Some(content.body(self)?),
                 ..UploadPartRequest::default()
             };
-            let shape = Shape { headers: vec![parcel.sum.header()], ..Shape::default() };
+            let shape = Shape { headers: vec![sum.header()], ..Shape::default() };
             self.call(shape, |s3| async move { s3.upload_part(request).await }).await
         };
         let etag = insist(attempt).await?.e_tag;
         let etag = etag.ok_or_else(|| Failure::wrong(ErrorKind::Other, "a part without an ETag"))?;
-        Ok(Part { number, size: parcel.size, etag, crc32c: parcel.sum.crc32c().map(str::to_owned) })
+        Ok(Part { number, size, etag, crc32c: sum.crc32c().map(str::to_owned) })
     }
 
     /// The parts that are stored, by number; `None` if the upload is over.

@@ -1,4 +1,4 @@
-//! Single objects: put, look, copy, remove.
+//! Single objects: put, look, remove.
 
 use super::{
     client::{Client, Shape},
@@ -14,9 +14,7 @@ use coffer_domain::{
 };
 use futures_util::stream;
 use rusoto_core::ByteStream;
-use rusoto_s3::{
-    CopyObjectRequest, DeleteObjectRequest, HeadBucketRequest, HeadObjectRequest, PutObjectRequest, S3 as _,
-};
+use rusoto_s3::{DeleteObjectRequest, HeadBucketRequest, HeadObjectRequest, PutObjectRequest, S3 as _};
 use std::{collections::HashMap, sync::Arc};
 
 /// The metadata of an object that says which upload it is of.
@@ -165,24 +163,6 @@ impl Client {
             Err(failure) if failure.is_absent() => Ok(()),
             outcome => outcome.map(|_| ()),
         }
-    }
-
-    /// Copies an object within the bucket, without moving its bytes through here.
-    pub(super) async fn copy(self: &Arc<Self>, from: &str, to: &str) -> Result<(), Failure> {
-        let source = rusoto_core::signature::encode_uri_path(&format!("{}/{from}", self.bucket));
-        let request = CopyObjectRequest {
-            bucket: self.bucket.clone(),
-            key: to.to_owned(),
-            copy_source: source,
-            ..CopyObjectRequest::default()
-        };
-        let ask = || {
-            self.call(Shape::root("CopyObjectResult"), |s3| {
-                let request = request.clone();
-                async move { s3.copy_object(request).await }
-            })
-        };
-        insist(ask).await.map(|_| ())
     }
 
     /// Which sum the endpoint looks at: found out with one that is wrong.

@@ -74,6 +74,11 @@ pub(super) fn record_name(client: &Client, upload: UploadId) -> String {
     format!("{}{RECORD}", folder(client, upload))
 }
 
+/// The key of a piece.
+fn piece_key(upload: UploadId, piece: &Piece) -> Key {
+    Key::parse(format!("{STAGING}{upload}/{piece}")).expect("an id and hexadecimal digits are segments")
+}
+
 /// The name of a piece.
 pub(super) fn piece_name(client: &Client, upload: UploadId, piece: &Piece) -> String {
     format!("{}{piece}", folder(client, upload))
@@ -155,18 +160,23 @@ pub(super) async fn sweep(client: &Arc<Client>, upload: UploadId) -> Result<(), 
 /// Removes what was found.
 pub(super) async fn clear(client: &Arc<Client>, upload: UploadId, staged: Staged) -> Result<(), Failure> {
     if let Some(record) = &staged.record {
-        let name = client.name(&record.key);
-        let under_way = match record.id.is_empty() {
-            // Whoever asked for one did not live to hear its id.
-            true => client.multiparts(&name).await?,
-            false => vec![Multipart { name, id: record.id.clone() }],
-        };
-        stream::iter(under_way).map(Ok).try_for_each(|one| async move { client.abort(&one).await }).await?;
+        end(client, record).await?;
     }
     let record = record_name(client, upload);
     let (last, first): (Vec<_>, Vec<_>) = staged.names.into_iter().partition(|name| *name == record);
     remove(client, first).await?;
     remove(client, last).await
+}
+
+/// Ends the multipart upload of a record, without an object. One that is over is a success.
+pub(super) async fn end(client: &Arc<Client>, record: &Record) -> Result<(), Failure> {
+    let name = client.name(&record.key);
+    let under_way = match record.id.is_empty() {
+        // Whoever asked for one did not live to hear its id.
+        true => client.multiparts(&name).await?,
+        false => vec![Multipart { name, id: record.id.clone() }],
+    };
+    stream::iter(under_way).map(Ok).try_for_each(|one| async move { client.abort(&one).await }).await
 }
 
 #[cfg(test)]

@@ -1,19 +1,22 @@
 //! An object being written: parts as they fill, the rest with the end.
 //!
 //! A small object is one PUT. A larger one is a multipart upload, begun with its first part. A checkpoint waits for the parts and puts
-//! what is in none as a piece of its own; so each byte is sent once more at most, unless checkpoints are many within one part.
+//! what is in none as a piece of its own; so each byte is sent once more at most, unless checkpoints are many within one part or memory
+//! is short: see `filling`.
+
+mod filling;
 
 use super::{
     bucket::Bucket,
+    integrity::Summing,
     multipart::{Layout, Multipart, Part},
-    staged::{self, Record},
+    staged,
 };
 use crate::{
     error::error,
-    remote::{Buffer, Failure, Hold, Piece, next_generation},
+    remote::{Buffer, Failure, Hold, Piece, Room, next_generation},
 };
 use async_trait::async_trait;
-use bytes::Bytes;
 use coffer_domain::{
     driver::{self, Batch, ErrorKind, NativeVersion, Published, Result, WriteOptions},
     id::UploadId,
@@ -24,12 +27,6 @@ use futures_util::{
     future::{BoxFuture, Shared, ready, try_join_all},
 };
 use std::{mem, sync::Arc};
-use tokio_util::task::AbortOnDropHandle;
-
-/// Parts of one writer that are under way at a time.
-const PARTS_AT_A_TIME: usize = 4;
-/// Pieces within one part after which the next one has all of that part: going on reads no more than these.
-const MOST_PIECES: usize = 16;
 
 /// What several wait for.
 type Awaited<T> = Shared<BoxFuture<'static, std::result::Result<T, Failure>>>;
@@ -45,11 +42,16 @@ pub(super) struct Writer {
     multipart: Option<Arc<Multipart>>,
     parts: Vec<Awaited<Part>>,
     buffer: Buffer,
-    /// Where the buffer, and so the next part, begins.
+    room: Room,
+    /// Where the next part begins.
     part_start: u64,
-    /// Up to where bytes are in parts or pieces, or will be when what was begun succeeds; and pieces within the next part.
+    /// The sum of its bytes that are in pieces and nowhere else, if there are such: the buffer begins behind them.
+    spilled: Option<(u64, Summing)>,
+    /// Up to where bytes are in parts or pieces, or will be when what was begun succeeds.
     kept: u64,
-    pieces: usize,
+    /// Pieces that hold bytes of the next part, and how many a writer that goes on would read.
+    pieces: Vec<Piece>,
+    to_read: usize,
     /// The checkpoint before.
     last: Option<Awaited<()>>,
     /// What its pieces are known by.
@@ -68,6 +70,7 @@ impl Writer {
         hold: Option<Hold>,
     ) -> Self {
         let layout = Layout::new(bucket.part_bytes, options.declared_size);
+        let room = Room::new(&bucket.budget, options.declared_size);
         Self {
             bucket,
             upload,
@@ -78,9 +81,12 @@ impl Writer {
             multipart: None,
             parts: Vec::new(),
             buffer: Buffer::default(),
+            room,
             part_start: 0,
+            spilled: None,
             kept: 0,
-            pieces: 0,
+            pieces: Vec::new(),
+            to_read: 0,
             last: None,
             generation: next_generation(&[]),
             begin: 0,
@@ -93,134 +99,30 @@ impl Writer {
         (self.generation, self.begin) = (generation, begin);
     }
 
-    /// Takes over what is stored already.
+    /// Takes over what is stored already: parts up to `end`, and pieces.
     pub(super) fn go_on(
         &mut self,
         multipart: Option<(Multipart, Layout)>,
         parts: Vec<Part>,
         end: u64,
-        names: Vec<String>,
+        staged: staged::Staged,
     ) {
         if let Some((multipart, layout)) = multipart {
             (self.multipart, self.layout) = (Some(Arc::new(multipart)), layout);
         }
         self.parts = parts.into_iter().map(|part| ready(Ok(part)).boxed().shared()).collect();
-        (self.part_start, self.kept, self.names) = (end, end, names);
+        (self.part_start, self.kept) = (end, end);
+        (self.names, self.pieces) = (staged.names, staged.pieces);
+    }
+
+    /// Where the buffer begins.
+    fn buffer_start(&self) -> u64 {
+        self.spilled.as_ref().map_or(self.part_start, |(end, _)| *end)
     }
 
     /// Where the next byte goes.
-    pub(super) fn written(&self) -> u64 {
-        self.part_start + self.buffer.len()
-    }
-
-    /// Where the part begins that is not full yet.
-    pub(super) fn part_start(&self) -> u64 {
-        self.part_start
-    }
-
-    /// All that was written is in parts or pieces, this many of the latter.
-    pub(super) fn count_pieces(&mut self, pieces: usize) {
-        (self.kept, self.pieces) = (self.written(), pieces);
-    }
-
-    /// Waits for all parts that are under way.
-    pub(super) async fn settle(&self) -> std::result::Result<(), Failure> {
-        try_join_all(self.parts.iter().cloned()).await.map(|_| ())
-    }
-
-    /// Appends bytes, and sends the parts that are full.
-    pub(super) async fn append(&mut self, piece: Bytes) -> std::result::Result<(), Failure> {
-        self.buffer.push(piece);
-        loop {
-            let size = self.layout.size(self.parts.len() + 1);
-            // The last part goes with the end, so that an object of just one part is put at once.
-            if self.buffer.len() <= size {
-                return Ok(());
-            }
-            self.send(size).await?;
-        }
-    }
-
-    /// Sends the next part.
-    async fn send(&mut self, size: u64) -> std::result::Result<(), Failure> {
-        let multipart = match &self.multipart {
-            Some(multipart) => Arc::clone(multipart),
-            None => self.begin_multipart().await?,
-        };
-        for part in self.parts.iter().rev().skip(PARTS_AT_A_TIME - 1).take(PARTS_AT_A_TIME) {
-            part.clone().await?;
-        }
-        let permit = self.bucket.enter(size).await;
-        let pieces = self.buffer.take(size);
-        self.part_start += size;
-        (self.kept, self.pieces) = (self.kept.max(self.part_start), 0);
-        let number = self.parts.len() as i64 + 1;
-        let bucket = Arc::clone(&self.bucket);
-        let task = AbortOnDropHandle::new(tokio::spawn(async move {
-            let _held_until_it_ends = permit;
-            let parcel = bucket.integrity.parcel(pieces).await;
-            bucket.client.send(&multipart, number, &parcel).await
-        }));
-        let part = async move {
-            task.await.unwrap_or_else(|_| Err(Failure::wrong(ErrorKind::Unavailable, "the service stops")))
-        };
-        self.parts.push(part.boxed().shared());
-        Ok(())
-    }
-
-    async fn begin_multipart(&mut self) -> std::result::Result<Arc<Multipart>, Failure> {
-        let Bucket { client, integrity, .. } = &*self.bucket;
-        let name = staged::record_name(client, self.upload);
-        if !self.names.contains(&name) {
-            self.names.push(name);
-        }
-        let mut record = Record { key: self.key.clone(), id: String::new(), layout: self.layout };
-        staged::note(&self.bucket, self.upload, &record).await?;
-        let multipart = client.create(&client.name(&self.key), self.upload, *integrity).await?;
-        record.id.clone_from(&multipart.id);
-        staged::note(&self.bucket, self.upload, &record).await?;
-        let multipart = Arc::new(multipart);
-        self.multipart = Some(Arc::clone(&multipart));
-        Ok(multipart)
-    }
-
-    /// What makes durable all that was written before; `None` if it is.
-    fn begin_checkpoint(&mut self) -> Option<Awaited<()>> {
-        let is_open = |part: &&Awaited<Part>| !matches!(part.peek(), Some(Ok(_)));
-        let parts: Vec<_> = self.parts.iter().filter(is_open).cloned().collect();
-        let before = self.last.take().filter(|before| !matches!(before.peek(), Some(Ok(()))));
-        let end = self.written();
-        let piece = (self.kept < end).then(|| {
-            self.pieces += 1;
-            if self.pieces > MOST_PIECES {
-                (self.kept, self.pieces) = (self.part_start, 1);
-            }
-            let range = self.kept.max(self.part_start)..end;
-            let from = range.start - self.part_start;
-            let piece = Piece { generation: self.generation, begin: self.begin, range };
-            let name = staged::piece_name(&self.bucket.client, self.upload, &piece);
-            self.names.push(name.clone());
-            self.kept = end;
-            (name, self.buffer.from(from))
-        });
-        if parts.is_empty() && before.is_none() && piece.is_none() {
-            return None;
-        }
-        let bucket = Arc::clone(&self.bucket);
-        let work = async move {
-            if let Some(before) = before {
-                before.await?;
-            }
-            try_join_all(parts).await?;
-            if let Some((name, pieces)) = piece {
-                let parcel = bucket.integrity.parcel(pieces).await;
-                bucket.client.put(&name, &parcel, None).await?;
-            }
-            Ok(())
-        };
-        let work = work.boxed().shared();
-        self.last = Some(work.clone());
-        Some(work)
+    fn written(&self) -> u64 {
+        self.buffer_start() + self.buffer.len()
     }
 
     /// Publishes the object.
@@ -232,7 +134,7 @@ impl Writer {
             return Err(Failure::wrong(ErrorKind::AlreadyExists, "an object is at the key"));
         }
         let size = self.written();
-        let version = if self.multipart.is_none() {
+        let version = if self.multipart.is_none() && self.spilled.is_none() {
             let rest = self.buffer.take(self.buffer.len());
             let parcel = self.bucket.integrity.parcel(rest).await;
             client.put(&name, &parcel, Some(self.upload)).await?
@@ -250,7 +152,7 @@ impl Writer {
         size: u64,
         name: &str,
     ) -> std::result::Result<Option<NativeVersion>, Failure> {
-        let rest = self.buffer.len();
+        let rest = self.written() - self.part_start;
         if rest > 0 || self.parts.is_empty() {
             self.send(rest).await?;
         }
@@ -321,10 +223,7 @@ impl driver::Writer for Writer {
     }
 
     async fn abort(mut self: Box<Self>) -> Result<()> {
-        // Parts under way would be refused, or stored for nobody.
-        self.parts.clear();
-        self.last = None;
-        if self.names.is_empty() {
+        if !self.give_up() {
             return Ok(());
         }
         let swept = staged::sweep(&self.bucket.client, self.upload).await;

@@ -26,7 +26,7 @@ pub const MOST_LISTED: usize = 10_000;
 /// Most bytes of an object that is put at once.
 pub const MOST_PUT_BYTES: usize = 64 * 1024;
 
-const NO_COPY: &str = "this backend cannot copy objects";
+const NO_LINK: &str = "this backend cannot give an object a second name";
 const NO_RESUME: &str = "this backend cannot go on with what another writer began";
 const NO_VERSIONS: &str = "this backend keeps no versions";
 
@@ -133,16 +133,23 @@ impl Driver for Guarded {
         self.inner.put(key, content).await
     }
 
-    async fn link(&self, key: &Key, path: &Key, before: &[Key]) -> Result<()> {
+    async fn copy(&self, upload: UploadId, from: &Key, to: &Key) -> Result<Published> {
         if !self.inner.capabilities().copy {
-            return Err(unsupported("link", Some(path), NO_COPY));
+            return Err(unsupported("copy", Some(to), "this backend cannot copy objects"));
+        }
+        self.inner.copy(upload, from, to).await
+    }
+
+    async fn link(&self, key: &Key, path: &Key, before: &[Key]) -> Result<()> {
+        if !self.inner.capabilities().link {
+            return Err(unsupported("link", Some(path), NO_LINK));
         }
         self.inner.link(key, path, before).await
     }
 
     async fn unlink(&self, path: &Key, keys: &[Key]) -> Result<()> {
-        if !self.inner.capabilities().copy {
-            return Err(unsupported("unlink", Some(path), NO_COPY));
+        if !self.inner.capabilities().link {
+            return Err(unsupported("unlink", Some(path), NO_LINK));
         }
         self.inner.unlink(path, keys).await
     }

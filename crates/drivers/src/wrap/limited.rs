@@ -28,7 +28,7 @@ pub struct Limits {
     pub piece: Duration,
     /// For a batch to be encoded and written.
     pub write: Duration,
-    /// For an object, stored at once or not, or what is written of it, to become durable, which can mean that gigabytes are put on a slow disk.
+    /// For an object, stored at once, copied or not, or what is written of it, to become durable, which can mean that gigabytes are put on a slow disk.
     pub finish: Duration,
 }
 
@@ -154,6 +154,10 @@ impl Driver for Limited {
 
     async fn put(&self, key: &Key, content: Bytes) -> Result<()> {
         self.gate.pass("put", Some(key), self.gate.limits.operation, self.inner.put(key, content)).await
+    }
+
+    async fn copy(&self, upload: UploadId, from: &Key, to: &Key) -> Result<Published> {
+        self.gate.pass("copy", Some(to), self.gate.limits.finish, self.inner.copy(upload, from, to)).await
     }
 
     async fn link(&self, key: &Key, path: &Key, before: &[Key]) -> Result<()> {

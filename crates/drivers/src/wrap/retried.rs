@@ -140,6 +140,10 @@ impl Driver for Retried {
         self.repeat(|| self.inner.put(key, content.clone())).await
     }
 
+    async fn copy(&self, upload: UploadId, from: &Key, to: &Key) -> Result<Published> {
+        self.inner.copy(upload, from, to).await
+    }
+
     async fn link(&self, key: &Key, path: &Key, before: &[Key]) -> Result<()> {
         self.repeat(|| self.inner.link(key, path, before)).await
     }

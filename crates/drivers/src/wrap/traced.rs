@@ -135,6 +135,15 @@ impl Driver for Traced {
         within(&span, self.inner.put(key, content)).await
     }
 
+    async fn copy(&self, upload: UploadId, from: &Key, to: &Key) -> Result<Published> {
+        let provider = self.provider();
+        let span =
+            call!(info_span, "driver.copy", provider, key = %to, %from, upload.id = %upload, bytes = Empty);
+        let copied = within(&span, self.inner.copy(upload, from, to)).await?;
+        span.record("bytes", copied.size);
+        Ok(copied)
+    }
+
     async fn link(&self, key: &Key, path: &Key, before: &[Key]) -> Result<()> {
         let span = call!(info_span, "driver.link", self.provider(), %key, %path);
         within(&span, self.inner.link(key, path, before)).await

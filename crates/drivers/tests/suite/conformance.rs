@@ -2,11 +2,13 @@
 //! every backend.
 
 mod behaviour;
+mod copy;
 mod resume;
 mod versions;
 
 use crate::servers;
 use coffer_domain::{
+    budget::Budget,
     driver::{Driver, Open as _},
     id::{ClusterId, VolumeId},
     volume::{OpenBackend, Place},
@@ -47,7 +49,11 @@ async fn opened(prefix: &str) -> Opened {
 }
 
 async fn s3(kind: Kind, prefix: &str, is_wrapped: bool) -> Opened {
-    let (driver, server) = servers::s3(kind, prefix).await?;
+    s3_with(kind, Budget::default(), prefix, is_wrapped).await
+}
+
+async fn s3_with(kind: Kind, budget: Budget, prefix: &str, is_wrapped: bool) -> Opened {
+    let (driver, server) = servers::s3(kind, prefix, budget).await?;
     Some(Backend { driver: servers::wrapped_if(is_wrapped, driver), _place: Box::new(server) })
 }
 
@@ -62,8 +68,17 @@ async fn versioned(prefix: &str, is_wrapped: bool) -> Opened {
 }
 
 async fn http(kind: Kind, prefix: &str, is_wrapped: bool) -> Opened {
-    let (driver, server) = servers::http(kind, prefix).await?;
+    http_with(Budget::default(), kind, prefix, is_wrapped).await
+}
+
+async fn http_with(budget: Budget, kind: Kind, prefix: &str, is_wrapped: bool) -> Opened {
+    let (driver, server) = servers::http(kind, prefix, budget).await?;
     Some(Backend { driver: servers::wrapped_if(is_wrapped, driver), _place: Box::new(server) })
+}
+
+/// No memory but the least that each writer has in any case: parts are made of small pieces.
+fn short() -> Budget {
+    Budget::new(0)
 }
 
 /// A module per backend with a test per behaviour.
@@ -109,6 +124,11 @@ macro_rules! behaviours {
                 a_batch_is_encoded_once,
                 a_dropped_finish_has_either_happened_or_not,
                 keys_of_every_kind_are_kept_apart,
+            ]);
+            behaviours!(tests $open, copy, [
+                a_copy_is_an_object_of_its_own,
+                a_copy_never_replaces_what_was_there,
+                a_copy_of_what_is_absent_leaves_nothing,
             ]);
             behaviours!(tests $open, resume, [
                 what_a_checkpoint_made_durable_is_gone_on_with,
@@ -158,6 +178,7 @@ conformance! {
     local_wrapped_with_prefix: opened("tenant/");
     s3_rclone: s3(Kind::RcloneS3, "", false);
     s3_rclone_wrapped_with_prefix: s3(Kind::RcloneS3, "tenant/one/", true);
+    s3_rclone_short_of_memory: s3_with(Kind::RcloneS3, short(), "", false);
     s3_minio: s3(Kind::Minio, "", false);
     s3_minio_virtual_host: virtual_host("tenant/");
     s3_minio_versioned: versioned("", false);
@@ -165,6 +186,7 @@ conformance! {
     webdav_rclone: http(Kind::RcloneWebdav, "", false);
     webdav_apache: http(Kind::ApacheDav, "", false);
     webdav_apache_wrapped_with_prefix: http(Kind::ApacheDav, "tenant/one/", true);
+    webdav_apache_short_of_memory: http_with(short(), Kind::ApacheDav, "", false);
     http_nginx: http(Kind::Nginx, "", false);
 }
 
@@ -172,11 +194,15 @@ conformance! {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_each_server_lets_the_driver_promise() {
     let rows = [
-        ("rclone serve s3", s3(Kind::RcloneS3, "", false).await, "atomic durable resume range list"),
-        ("minio", s3(Kind::Minio, "", false).await, "atomic durable resume range list"),
-        ("minio, versioned", versioned("", false).await, "atomic durable resume range list versions"),
-        ("rclone serve webdav", http(Kind::RcloneWebdav, "", false).await, "atomic resume range list rename"),
-        ("apache mod_dav", http(Kind::ApacheDav, "", false).await, "atomic resume range list rename"),
+        ("rclone serve s3", s3(Kind::RcloneS3, "", false).await, "atomic durable resume range list copy"),
+        ("minio", s3(Kind::Minio, "", false).await, "atomic durable resume range list copy"),
+        ("minio, versioned", versioned("", false).await, "atomic durable resume range list copy versions"),
+        (
+            "rclone serve webdav",
+            http(Kind::RcloneWebdav, "", false).await,
+            "atomic resume range list copy rename",
+        ),
+        ("apache mod_dav", http(Kind::ApacheDav, "", false).await, "atomic resume range list copy rename"),
         ("nginx PUT", http(Kind::Nginx, "", false).await, "range"),
     ];
     for (server, opened, expected) in rows {
@@ -190,6 +216,7 @@ async fn what_each_server_lets_the_driver_promise() {
             ("range", can.range_read),
             ("list", can.list),
             ("copy", can.copy),
+            ("link", can.link),
             ("rename", can.rename),
             ("versions", can.versions),
         ];

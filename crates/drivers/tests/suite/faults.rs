@@ -1,5 +1,6 @@
 //! Remote drivers whose server, or whose way to it, misbehaves.
 
+mod copies;
 mod cuts;
 mod hostile;
 mod proxy;

@@ -1,6 +1,7 @@
 //! What is the local driver's alone.
 
 mod confinement;
+mod copy;
 mod faults;
 mod jobs;
 mod leftovers;

@@ -4,6 +4,7 @@
 mod conformance;
 mod faults;
 mod local;
+mod memory;
 mod minio;
 mod servers;
 mod support;

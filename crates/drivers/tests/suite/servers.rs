@@ -1,6 +1,6 @@
 //! Drivers on real servers.
 
-use coffer_domain::{driver::Driver, egress::Policy, endpoint::Login, secret::Secret};
+use coffer_domain::{budget::Budget, driver::Driver, egress::Policy, endpoint::Login, secret::Secret};
 use coffer_drivers::{
     WireOptions,
     http::{self, Http},
@@ -28,9 +28,10 @@ pub(crate) fn s3_config(url: &str, bucket: &str) -> s3::Config {
 }
 
 /// A bucket of its own.
-pub(crate) async fn s3(kind: Kind, prefix: &str) -> Option<(Arc<dyn Driver>, Arc<Server>)> {
+pub(crate) async fn s3(kind: Kind, prefix: &str, budget: Budget) -> Option<(Arc<dyn Driver>, Arc<Server>)> {
     let server = kind.shared()?;
-    let config = s3::Config { prefix: prefix.to_owned(), ..s3_config(&server.url(), &server.place()) };
+    let config = s3_config(&server.url(), &server.place());
+    let config = s3::Config { prefix: prefix.to_owned(), budget, ..config };
     Some((Arc::new(S3::open(config).await.unwrap()), server))
 }
 
@@ -116,10 +117,10 @@ pub(crate) fn http_config(kind: Kind, url: &str, place: &str) -> http::Config {
 }
 
 /// A folder of its own on a server of HTTP.
-pub(crate) async fn http(kind: Kind, prefix: &str) -> Option<(Arc<dyn Driver>, Arc<Server>)> {
+pub(crate) async fn http(kind: Kind, prefix: &str, budget: Budget) -> Option<(Arc<dyn Driver>, Arc<Server>)> {
     let server = kind.shared()?;
-    let config =
-        http::Config { prefix: prefix.to_owned(), ..http_config(kind, &server.url(), &server.place()) };
+    let config = http_config(kind, &server.url(), &server.place());
+    let config = http::Config { prefix: prefix.to_owned(), budget, ..config };
     Some((Arc::new(Http::open(config).await.unwrap()), server))
 }
 

@@ -1,5 +1,6 @@
 //! The wrappers, each around a driver that misbehaves on purpose on its way to a real one.
 
+mod breaker;
 mod faulty;
 mod guarded;
 mod limited;

@@ -3,26 +3,25 @@
 use super::{
     super::{
         bucket::Bucket,
+        copy::copy,
         multipart::{Layout, Multipart, Part},
         objects::Head,
-        reader::Content,
         writer::Writer,
     },
-    Staged, clear, find, piece_name,
+    Staged, clear, find, piece_key, piece_name,
 };
-use crate::remote::{Failure, Hold, Piece, cover, next_generation, reading};
+use crate::remote::{Failure, Hold, Piece, cover, next_generation};
 use coffer_domain::{
     driver::{ErrorKind, WriteOptions},
     id::UploadId,
     path::Key,
 };
-use futures_util::TryStreamExt as _;
 use std::sync::Arc;
 
 /// A writer that takes bytes from `size` on.
 ///
 /// What is at the key is taken back first, by a copy among the pieces. Then the parts that end before `size` are kept, and what is
-/// between them and `size` is read from the pieces. Each step may be repeated: if this is given up, the next try goes on where it was.
+/// between them and `size` stays in the pieces. Each step may be repeated: if this is given up, the next try goes on where it was.
 pub(in super::super) async fn resume(
     bucket: Arc<Bucket>,
     upload: UploadId,
@@ -60,26 +59,10 @@ pub(in super::super) async fn resume(
         None if is_covered => {}
         None => return Err(Failure::wrong(ErrorKind::NotFound, "less was stored")),
     }
-    let pieces = cover(&staged.pieces, kept.end, size)
-        .ok_or_else(|| Failure::wrong(ErrorKind::Other, "pieces that were there are not"))?;
     let mut writer = Writer::new(bucket, upload, key.clone(), options, Some(hold));
     writer.follow(generation, size);
-    writer.go_on(kept.multipart, kept.parts, kept.end, staged.names.clone());
-    for (piece, range) in &pieces {
-        let wanted = range.start - piece.range.start..range.end - piece.range.start;
-        let name = piece_name(&client, upload, piece);
-        let content = Content { client: Arc::clone(&client), name, version: None };
-        let mut bytes = reading::read(content, wanted).await?;
-        while let Some(bytes) = bytes.try_next().await? {
-            writer.append(bytes).await?;
-        }
-        if writer.written() != range.end {
-            return Err(Failure::wrong(ErrorKind::Other, "a piece is shorter than its name says"));
-        }
-    }
-    writer.settle().await?;
-    let in_next_part = pieces.iter().filter(|(_, range)| range.end > writer.part_start()).count();
-    writer.count_pieces(in_next_part);
+    writer.go_on(kept.multipart, kept.parts, kept.end, staged);
+    writer.take_up(size).await?;
     Ok(writer)
 }
 
@@ -125,11 +108,7 @@ async fn take_back(
         return Err(Failure::wrong(ErrorKind::NotFound, "less was published"));
     }
     let piece = Piece { generation, begin: 0, range: 0..head.size };
-    let copy = piece_name(&bucket.client, upload, &piece);
-    bucket.client.copy(name, &copy).await?;
-    // Some servers answer well and copy nothing.
-    match bucket.client.head(&copy).await? {
-        Some(copy) if copy.size == head.size => Ok(piece),
-        _ => Err(Failure::wrong(ErrorKind::Unsupported, "copies are not made")),
-    }
+    let to = piece_key(upload, &piece);
+    copy(bucket, upload, name, head.size, &to).await?;
+    Ok(piece)
 }

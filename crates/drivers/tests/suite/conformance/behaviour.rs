@@ -354,7 +354,7 @@ pub(super) async fn put_replaces(driver: &dyn Driver) {
 }
 
 pub(super) async fn a_link_is_the_same_object_at_a_path(driver: &dyn Driver) {
-    if !driver.capabilities().copy {
+    if !driver.capabilities().link {
         return;
     }
     let (object, path, content) = (fresh_key(), key("reports/2026/June.txt"), noise(100_000, 1));
@@ -376,7 +376,7 @@ pub(super) async fn a_link_is_the_same_object_at_a_path(driver: &dyn Driver) {
 }
 
 pub(super) async fn a_link_takes_the_place_of_what_it_may_and_of_nothing_else(driver: &dyn Driver) {
-    if !driver.capabilities().copy {
+    if !driver.capabilities().link {
         return;
     }
     let (old, new, path) = (fresh_key(), fresh_key(), key("a/b"));
@@ -407,7 +407,7 @@ pub(super) async fn a_link_takes_the_place_of_what_it_may_and_of_nothing_else(dr
 }
 
 pub(super) async fn while_a_link_is_replaced_one_of_the_two_is_there(driver: &dyn Driver) {
-    if !driver.capabilities().copy {
+    if !driver.capabilities().link {
         return;
     }
     let (objects, path) = ([fresh_key(), fresh_key()], key("always/there"));

@@ -17,7 +17,7 @@ pub(super) struct Call {
 
 /// Calls that change what is on the disk, or make it durable.
 const TRACED: &str = "trace=openat2,mkdirat,fallocate,flock,pwritev,ftruncate,fsync,fdatasync,sync_file_range,linkat,renameat,\
-                      renameat2,unlinkat";
+                      renameat2,unlinkat,copy_file_range";
 
 /// Runs the ignored test `child` with the environment variable `COFFER_TEST_PLACE` and answers its calls. `faults` are injections
 /// in strace's words. `None` if there is no strace that works.

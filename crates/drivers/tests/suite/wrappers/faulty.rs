@@ -167,6 +167,10 @@ impl Driver for Faulty {
         self.state.call("put", self.inner.put(key, content)).await
     }
 
+    async fn copy(&self, upload: UploadId, from: &Key, to: &Key) -> Result<Published> {
+        self.state.call("copy", self.inner.copy(upload, from, to)).await
+    }
+
     async fn link(&self, key: &Key, path: &Key, before: &[Key]) -> Result<()> {
         self.state.call("link", self.inner.link(key, path, before)).await
     }

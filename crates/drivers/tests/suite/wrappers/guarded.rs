@@ -26,7 +26,9 @@ async fn what_a_driver_cannot_do_does_not_reach_it() {
     inner.capabilities.lock().unwrap().list = false;
     inner.capabilities.lock().unwrap().range_read = false;
     inner.capabilities.lock().unwrap().copy = false;
+    inner.capabilities.lock().unwrap().link = false;
     inner.calls();
+    assert_eq!(kind(guarded.copy(UploadId::new(), &key, &fresh_key()).await), UNSUPPORTED);
     assert_eq!(kind(guarded.link(&key, &fresh_key(), &[]).await), UNSUPPORTED);
     assert_eq!(kind(guarded.unlink(&fresh_key(), &[]).await), UNSUPPORTED);
     assert_eq!(kind(guarded.list("", None, 1).await), UNSUPPORTED);

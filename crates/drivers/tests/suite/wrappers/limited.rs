@@ -58,6 +58,9 @@ async fn writing_finishing_and_each_piece_have_deadlines_of_their_own() {
     let limited = driver(Limits { finish: SOON, ..never() });
     assert_eq!(kind(limited.store(UploadId::new(), &fresh_key(), vec![noise(10, 1)]).await), TIMEOUT);
 
+    inner.plan([Hangs]);
+    assert_eq!(kind(limited.copy(UploadId::new(), &fresh_key(), &fresh_key()).await), TIMEOUT);
+
     let mut writer = begin_resumable(&limited, UploadId::new(), &fresh_key()).await.unwrap();
     writer.write(batch()).await.unwrap();
     inner.plan([Hangs]);

@@ -128,6 +128,10 @@ async fn every_call_has_a_span_that_says_what_it_was() {
     traced.sweep(UploadId::new()).await.unwrap();
     begin(&traced, &at).await.unwrap().abort().await.unwrap();
     traced.store(UploadId::new(), &at, vec![noise(10, 1), noise(5, 1)]).await.unwrap();
+    let source = key("aa/source");
+    inner.store(UploadId::new(), &source, vec![noise(7, 1)]).await.unwrap();
+    traced.delete(&at).await.unwrap();
+    traced.copy(UploadId::new(), &source, &at).await.unwrap();
     let spans = recorder.look();
     assert_eq!(
         names(&spans),
@@ -146,6 +150,8 @@ async fn every_call_has_a_span_that_says_what_it_was() {
             "driver.begin",
             "driver.abort",
             "driver.store",
+            "driver.delete",
+            "driver.copy",
         ]
     );
     for seen in &spans {
@@ -160,6 +166,7 @@ async fn every_call_has_a_span_that_says_what_it_was() {
     assert_eq!(bytes, ["1048576", "1048576", "902848", "3000000", "3000000"]);
     assert_eq!(spans[7].fields["objects"], "1");
     assert_eq!(spans[13].fields["bytes"], "15");
+    assert_eq!((&*spans[15].fields["bytes"], &*spans[15].fields["from"]), ("7", "aa/source"));
 }
 
 #[tokio::test]
