@@ -241,7 +241,7 @@ impl Writer {
         }
         match client.head(&name).await? {
             Some(head) => Ok(head.size),
-            None => Err(Failure::wrong(ErrorKind::Other, "what was published is not there")),
+            None => Err(Failure::wrong(ErrorKind::BadAnswer, "what was published is not there")),
         }
     }
 
@@ -257,7 +257,7 @@ impl Writer {
             // The answer to an earlier try was lost, or the upload was.
             Err(failure) if failure.is_absent() => match client.head(name).await? {
                 Some(head) if head.may_be_of(self.upload) && head.size == size => Ok(()),
-                _ => Err(Failure::wrong(ErrorKind::Other, "the parts are gone")),
+                _ => Err(Failure::wrong(ErrorKind::BadAnswer, "the parts are gone")),
             },
             // Somebody else's part has taken the place of ours, and nobody could tell them apart by looking.
             Err(failure) if failure.code() == "InvalidPart" => {
@@ -329,5 +329,9 @@ impl driver::Writer for Writer {
 
 /// A multipart upload that is not found while it is written is no object that is absent.
 fn lost(failure: Failure) -> Failure {
-    if failure.is_absent() { Failure::wrong(ErrorKind::Other, "what was staged is gone") } else { failure }
+    if failure.is_absent() {
+        Failure::wrong(ErrorKind::BadAnswer, "what was staged is gone")
+    } else {
+        failure
+    }
 }

@@ -1,7 +1,9 @@
 //! Remote drivers whose server, or whose way to it, misbehaves.
 
 mod cuts;
+mod floods;
 mod hostile;
+mod names;
 mod proxy;
 mod scripted;
 mod trust;

@@ -61,7 +61,7 @@ pub(in super::super) async fn resume(
         None => return Err(Failure::wrong(ErrorKind::NotFound, "less was stored")),
     }
     let pieces = cover(&staged.pieces, kept.end, size)
-        .ok_or_else(|| Failure::wrong(ErrorKind::Other, "pieces that were there are not"))?;
+        .ok_or_else(|| Failure::wrong(ErrorKind::BadAnswer, "pieces that were there are not"))?;
     let mut writer = Writer::new(bucket, upload, key.clone(), options, Some(hold));
     writer.follow(generation, size);
     writer.go_on(kept.multipart, kept.parts, kept.end, staged.names.clone());
@@ -73,7 +73,7 @@ pub(in super::super) async fn resume(
             writer.append(bytes).await?;
         }
         if writer.written() != range.end {
-            return Err(Failure::wrong(ErrorKind::Other, "a piece is shorter than its name says"));
+            return Err(Failure::wrong(ErrorKind::BadAnswer, "a piece is shorter than its name says"));
         }
     }
     writer.settle().await?;
