@@ -1,7 +1,17 @@
 //! The contract of `coffer_domain::driver::Driver`, kept by every driver: each behaviour is a function of a driver, run here against
 //! every backend.
 
+/// Ends a behaviour that needs what the driver does not offer, and says so.
+macro_rules! requires {
+    ($driver:expr, $capability:ident) => {
+        if !$driver.capabilities().$capability {
+            return super::report::lacks(stringify!($capability));
+        }
+    };
+}
+
 mod behaviour;
+mod report;
 mod resume;
 
 use crate::servers;
@@ -66,7 +76,7 @@ macro_rules! behaviours {
     (all [$($backend:ident: $open:expr;)+]) => {
         $(mod $backend {
             use super::*;
-            behaviours!(tests $open, behaviour, [
+            behaviours!(tests $backend, $open, behaviour, [
                 nothing_is_visible_before_finish,
                 finish_answers_the_size_and_the_content_reads_back,
                 sixty_four_mebibytes_come_back_as_they_were,
@@ -99,7 +109,7 @@ macro_rules! behaviours {
                 a_dropped_finish_has_either_happened_or_not,
                 keys_of_every_kind_are_kept_apart,
             ]);
-            behaviours!(tests $open, resume, [
+            behaviours!(tests $backend, $open, resume, [
                 what_a_checkpoint_made_durable_is_gone_on_with,
                 what_was_written_after_the_checkpoint_is_cut_off,
                 an_object_is_resumed_as_often_as_its_writer_is_lost,
@@ -121,12 +131,17 @@ macro_rules! behaviours {
             ]);
         })+
     };
-    (tests $open:expr, $module:ident, [$($name:ident,)+]) => {
+    (tests $backend:ident, $open:expr, $module:ident, [$($name:ident,)+]) => {
         $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
         async fn $name() {
+            let case = report::Case::begin(stringify!($backend), stringify!($name));
             let opened: Opened = $open.await;
-            if let Some(backend) = opened {
-                super::$module::$name(&*backend.driver).await;
+            match opened {
+                Some(backend) => {
+                    super::$module::$name(&*backend.driver).await;
+                    case.kept();
+                }
+                None => case.ignored(),
             }
         })+
     };
