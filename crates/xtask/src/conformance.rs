@@ -147,8 +147,10 @@ impl Table {
     }
 
     fn count(&self, wanted: Outcome) -> usize {
-        let all =
-            self.cells.keys().flat_map(|case| self.servers.iter().map(move |server| self.outcome(case, server)));
+        let all = self
+            .cells
+            .keys()
+            .flat_map(|case| self.servers.iter().map(move |server| self.outcome(case, server)));
         all.filter(|outcome| *outcome == wanted).count()
     }
 
