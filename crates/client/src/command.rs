@@ -3,6 +3,7 @@
 mod audit;
 mod bar;
 mod download;
+mod endpoints;
 mod exit;
 mod json;
 mod list;
@@ -110,6 +111,8 @@ enum Verb {
     Uploads(uploads::Uploads),
     /// Show your quotas and what you use of them; list, set and check quotas
     Quota(quota::Quota),
+    /// List servers that volumes stand on; make, change and remove them and what opens them; try a volume (operators)
+    Endpoints(endpoints::Endpoints),
     /// Show the audit trail (auditors only)
     Audit(audit::Audit),
 }
@@ -202,6 +205,7 @@ impl Verb {
             Self::Rm(_) => "rm",
             Self::Uploads(_) => "uploads",
             Self::Quota(_) => "quota",
+            Self::Endpoints(_) => "endpoints",
             Self::Audit(_) => "audit",
         }
     }
@@ -225,6 +229,7 @@ impl Verb {
             Self::Rm(verb) => verb.run(context).await,
             Self::Uploads(verb) => verb.run(context).await,
             Self::Quota(verb) => verb.run(context).await,
+            Self::Endpoints(verb) => verb.run(context).await,
             Self::Audit(verb) => verb.run(context).await,
         }
     }
@@ -306,6 +311,10 @@ mod tests {
             &["coffer", "uploads", "cancel"],
             &["coffer", "quota", "set", "--bytes=1"],
             &["coffer", "quota", "check", "much"],
+            &["coffer", "endpoints", "create", "--s3=http://h"],
+            &["coffer", "endpoints", "create", "--http=http://h", "--bucket=b"],
+            &["coffer", "endpoints", "credential", "set", "e"],
+            &["coffer", "endpoints", "check"],
         ];
         for wrong in wrong {
             let error = Cli::try_parse_from(wrong).err().unwrap();

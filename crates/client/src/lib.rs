@@ -4,6 +4,7 @@ mod call;
 mod client;
 mod content;
 mod download;
+mod endpoints;
 mod error;
 mod files;
 mod operations;

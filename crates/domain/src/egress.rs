@@ -91,9 +91,13 @@ impl Policy {
     /// The addresses behind a name or a literal address that may be dialled, in the resolver's order; never none, at most 16. Dial these
     /// and not the name, which may resolve to something else the next time. A redirect to another host has to be asked for again.
     pub async fn resolve(&self, host: &str, port: u16) -> Result<Vec<SocketAddr>, Refused> {
-        let literal = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(host);
+        self.choose(host, lookup(host, port).await)
+    }
+
+    /// Those that may be dialled of the addresses that a resolver has found.
+    pub fn choose(&self, host: &str, found: io::Result<Vec<SocketAddr>>) -> Result<Vec<SocketAddr>, Refused> {
         let unknown = |error| Refused::Unknown { host: host.to_owned(), error };
-        let found: Vec<_> = tokio::net::lookup_host((literal, port)).await.map_err(unknown)?.collect();
+        let found = found.map_err(unknown)?;
         let Some(first) = found.first().map(SocketAddr::ip) else {
             return Err(unknown(io::Error::from(io::ErrorKind::NotFound)));
         };
@@ -125,6 +129,12 @@ impl Policy {
     }
 }
 
+/// What the system's resolver finds for a name or a literal address, nothing of it checked.
+pub async fn lookup(host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
+    let literal = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(host);
+    Ok(tokio::net::lookup_host((literal, port)).await?.collect())
+}
+
 /// The kind of an address that is not ordinary.
 fn kind(address: IpAddr) -> Option<Kind> {
     match address.to_canonical() {
@@ -153,22 +163,28 @@ fn kind_v6(address: Ipv6Addr) -> Option<Kind> {
     /// The metadata service of EC2.
     const EC2: Ipv6Addr = Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254);
     let is_site_local = address.segments()[0] & 0xffc0 == 0xfec0;
+    // NAT64 of a network's own (RFC 8215), which has the IPv4 address at a place that only the network knows.
+    let is_translated = address.segments()[..3] == [0x64, 0xff9b, 1];
     match address {
         _ if address.is_loopback() => Some(Kind::Loopback),
         _ if address.is_unicast_link_local() || is_site_local => Some(Kind::LinkLocal),
         _ if address.is_multicast() => Some(Kind::Multicast),
         EC2 => Some(Kind::Metadata),
-        _ if address.is_unspecified() => Some(Kind::Reserved),
+        _ if address.is_unspecified() || is_translated => Some(Kind::Reserved),
         _ => None,
     }
 }
 
-/// The IPv4 address that packets to a translating prefix end at: NAT64 (RFC 6052), 6to4 (RFC 3056), and the old compatible form.
+/// The IPv4 address that packets to a translating prefix end at: NAT64 (RFC 6052), 6to4 (RFC 3056), Teredo (RFC 4380, where it is inverted),
+/// ISATAP (RFC 5214), and the old forms that were translated or compatible.
 fn embedded(address: Ipv6Addr) -> Option<Ipv4Addr> {
     let join = |high: u16, low: u16| Ipv4Addr::from_bits(u32::from(high) << 16 | u32::from(low));
     match address.segments() {
         [0x64, 0xff9b, 0, 0, 0, 0, high, low] => Some(join(high, low)),
         [0x2002, high, low, ..] => Some(join(high, low)),
+        [0x2001, 0, _, _, _, _, high, low] => Some(join(!high, !low)),
+        [_, _, _, _, 0 | 0x200, 0x5efe, high, low] => Some(join(high, low)),
+        [0, 0, 0, 0, 0xffff, 0, high, low] => Some(join(high, low)),
         [0, 0, 0, 0, 0, 0, high, low] if high != 0 => Some(join(high, low)),
         _ => None,
     }
@@ -209,10 +225,23 @@ mod tests {
             "64:ff9b::169.254.169.254",
             "2002:7f00:1::1",
             "2002:a9fe:a9fe::",
+            "64:ff9b:1::7f00:1",
+            "2001:0:102:304::80ff:fffe",
+            "2001:db8::5efe:127.0.0.1",
+            "2001:db8::200:5efe:169.254.169.254",
+            "::ffff:0:127.0.0.1",
         ] {
             assert!(!policy.permits(address.parse().unwrap()), "{address}");
         }
-        for address in ["10.0.0.1", "172.16.3.4", "192.168.1.1", "93.184.216.34", "fd12::1", "2001:db8::1"] {
+        for address in [
+            "10.0.0.1",
+            "172.16.3.4",
+            "192.168.1.1",
+            "93.184.216.34",
+            "fd12::1",
+            "2001:db8::1",
+            "2001:4860:4860::8888",
+        ] {
             assert!(policy.permits(address.parse().unwrap()), "{address}");
         }
     }

@@ -14,6 +14,7 @@ use crate::{
     volume::Provider,
 };
 use serde::{Deserialize, Serialize};
+use std::net::IpAddr;
 
 /// The region requests are signed for where nobody names one.
 pub const DEFAULT_REGION: &str = "us-east-1";
@@ -132,9 +133,9 @@ impl Server {
                 "must be 3 to 255 of A-Z a-z 0-9 . _ - beginning with a letter or digit, without ..",
             );
             check(
-                *use_path_style || !url.host().contains(':'),
+                *use_path_style || url.host().parse::<IpAddr>().is_err(),
                 "use_path_style",
-                "must be true where the host is an IPv6 address",
+                "must be true where the host is an address, which has nothing before it",
             );
             let is_region = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_');
             check(
@@ -190,6 +191,14 @@ mod tests {
             );
         }
         assert_eq!(fields(bucket("abc", "https://s3.example/x")), ["endpoint.s3_bucket.endpoint_url"]);
+        for (url, bad) in [
+            ("http://10.0.0.1", &["endpoint.s3_bucket.use_path_style"][..]),
+            ("http://[fd00::1]", &["endpoint.s3_bucket.use_path_style"]),
+            ("http://s3.example", &[]),
+        ] {
+            let Server::S3Bucket(server) = bucket("abc", url) else { panic!("a bucket") };
+            assert_eq!(fields(Server::S3Bucket(S3Bucket { use_path_style: false, ..server })), bad, "{url}");
+        }
     }
 
     #[test]

@@ -451,11 +451,14 @@ impl Error {
 /// A driver's failure seen from a use case. What depends on the file (missing or short content) is decided where the file is known.
 impl From<driver::Error> for Error {
     fn from(error: driver::Error) -> Self {
+        if matches!(error.kind, driver::ErrorKind::Denied | driver::ErrorKind::BadAnswer) {
+            tell(&error);
+        }
         match error.kind {
             driver::ErrorKind::Full => Self::VolumeFull,
             driver::ErrorKind::Unsupported => Self::Unsupported(error.operation),
             driver::ErrorKind::NotOnThisNode => Self::Unavailable(Unavailable::NotOnThisNode),
-            driver::ErrorKind::Unavailable | driver::ErrorKind::Timeout => {
+            driver::ErrorKind::Unavailable | driver::ErrorKind::Timeout | driver::ErrorKind::BadAnswer => {
                 Self::Unavailable(Unavailable::Backend)
             }
             driver::ErrorKind::Denied if Forbidden::behind(&error).is_some() => {
@@ -473,6 +476,17 @@ impl From<driver::Error> for Error {
 
 fn told(forbidden: Option<&Forbidden>) -> String {
     forbidden.map(|forbidden| format!(": {forbidden}")).unwrap_or_default()
+}
+
+/// Logs what only a person can mend, and what callers are not told: the backend's own words.
+fn tell(error: &driver::Error) {
+    let words = error.source.as_ref().map(|source| source.to_string().replace(char::is_control, " "));
+    tracing::warn!(
+        error.kind = ?error.kind,
+        operation = error.operation,
+        problem = words.unwrap_or_default(),
+        "a volume's backend cannot be used"
+    );
 }
 
 fn join<T: fmt::Display>(items: &[T]) -> String {

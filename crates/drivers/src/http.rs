@@ -47,8 +47,8 @@ impl Http {
     /// Connects, and finds out what the server can do.
     ///
     /// # Errors
-    /// `Denied` if the settings cannot be right or the secret is refused, `Unavailable` if the server is away, `Unsupported` if it does not
-    /// give back what it was given.
+    /// `Denied` if the settings cannot be right or the secret is refused, `Unavailable` if the server is away, `BadAnswer` if it does not
+    /// give back what it was given or sends us elsewhere.
     pub async fn open(config: Config) -> Result<Self> {
         let (part_bytes, budget) = (config.part_bytes.max(1), config.budget.clone());
         let by_query = config.use_query_params;

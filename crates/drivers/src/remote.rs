@@ -25,7 +25,7 @@ pub(crate) fn moment(text: Option<&str>) -> Result<Timestamp, Failure> {
     let parsed = text.and_then(|text| {
         DateTime::parse_from_rfc2822(text).or_else(|_| DateTime::parse_from_rfc3339(text)).ok()
     });
-    let parsed = parsed.ok_or_else(|| Failure::wrong(ErrorKind::Other, "an object without a date"))?;
+    let parsed = parsed.ok_or_else(|| Failure::wrong(ErrorKind::BadAnswer, "an object without a date"))?;
     Ok(parsed.to_utc().trunc_subsecs(0))
 }
 

@@ -51,7 +51,8 @@ impl S3 {
     /// Connects, and finds out whether the bucket keeps versions and which checksum the endpoint looks at.
     ///
     /// # Errors
-    /// `Denied` if the settings cannot be right or the credentials are refused, `Unavailable` if the endpoint or the bucket is away.
+    /// `Denied` if the settings cannot be right or the credentials are refused, `Unavailable` if the endpoint or the bucket is away,
+    /// `BadAnswer` if what answers there is no S3.
     pub async fn open(config: Config) -> Result<Self> {
         if config.part_bytes < LEAST_PART_BYTES {
             return Err(error(ErrorKind::Denied, "open", None, "parts have at least 5 MiB"));

@@ -29,6 +29,8 @@ use tokio::time::{Instant, sleep_until, timeout};
 const KEEP: Duration = Duration::from_secs(20);
 /// Most connections to one host that are kept while nobody uses them.
 const MOST_KEPT: usize = 32;
+/// Most bytes of an answer that are read before anybody looks at them.
+pub(crate) const FIRST_BYTES: usize = 1024 * 1024;
 /// Tells the server who asks.
 pub(crate) const USER_AGENT: &str = concat!("cofferd/", env!("CARGO_PKG_VERSION"));
 
@@ -133,14 +135,23 @@ impl Wire {
         })
     }
 
-    /// A whole body of at most `most` bytes.
-    pub(crate) async fn whole(&self, body: Incoming, most: usize) -> Result<Bytes, Failure> {
+    /// A whole body of at most `most` bytes. A longer one than [`FIRST_BYTES`] is read on only if so much of it looks like what is wanted.
+    pub(crate) async fn whole(
+        &self,
+        body: Incoming,
+        most: usize,
+        is_wanted: impl Fn(&[u8]) -> bool + Send,
+    ) -> Result<Bytes, Failure> {
         use futures_util::TryStreamExt as _;
         let mut pieces = std::pin::pin!(self.pieces(body));
         let mut whole = BytesMut::new();
         while let Some(piece) = pieces.try_next().await? {
-            if whole.len() + piece.len() > most {
+            let size = whole.len() + piece.len();
+            if size > most {
                 return Err(Failure::TooLarge(most));
+            }
+            if size > FIRST_BYTES && whole.len() <= FIRST_BYTES && !is_wanted(&whole) {
+                return Err(Failure::TooLarge(FIRST_BYTES));
             }
             whole.extend_from_slice(&piece);
         }

@@ -6,6 +6,7 @@ use clap::Parser;
 
 mod bench;
 mod cofferd;
+mod conformance;
 mod content;
 mod demo;
 mod fuzz;
@@ -29,6 +30,8 @@ enum Task {
     Demo(demo::Options),
     /// Runs all tests, with their backends.
     Test(tests::Options),
+    /// Runs the contract of drivers against every server and prints the table.
+    Conformance,
     /// Formatting, clippy, documentation, dependency arrows and licences, contract.
     Lint,
     /// Prints `crates/persistence/src/schema.rs` from the migrations.
@@ -60,6 +63,7 @@ fn run(task: &Task) -> anyhow::Result<()> {
         Task::Setup => setup::ensure(&workspace, &setup::EVERYTHING),
         Task::Demo(options) => demo::run(&workspace, options),
         Task::Test(options) => tests::run(&workspace, options),
+        Task::Conformance => conformance::run(&workspace),
         Task::Lint => lint::run(&workspace),
         Task::Schema(options) => schema::run(&workspace, options),
         Task::Bench(bench) => bench::run(&workspace, bench),

@@ -3,6 +3,7 @@
 use std::env;
 use std::ffi::OsString;
 
+use crate::conformance::{Extent, Report};
 use crate::process::run as run_command;
 use crate::setup;
 use crate::workspace::Workspace;
@@ -46,12 +47,17 @@ pub(crate) fn at_length(
     run_command(&mut command)
 }
 
-/// Runs `cargo test` on the workspace, or on what the arguments choose.
+/// Whether nothing may be skipped.
+pub(crate) fn is_ci() -> bool {
+    env::var_os("CI").is_some_and(|value| !value.is_empty())
+}
+
+/// Runs `cargo test` on the workspace, or on what the arguments choose, and prints how drivers and servers went together.
 ///
 /// # Errors
 /// When a test fails. Where `CI` is set, also when a backend is missing: at a desk its tests are reported as ignored.
 pub(crate) fn run(workspace: &Workspace, options: &Options) -> anyhow::Result<()> {
-    let is_ci = env::var_os("CI").is_some_and(|value| !value.is_empty());
+    let is_ci = is_ci();
     match setup::ensure(workspace, &setup::TESTS) {
         Err(error) if is_ci => return Err(error),
         Err(error) => eprintln!("{error:#}\ntests that need it are ignored"),
@@ -59,11 +65,19 @@ pub(crate) fn run(workspace: &Workspace, options: &Options) -> anyhow::Result<()
     }
     let mut command = workspace.cargo();
     command.arg("test");
-    if options.arguments.is_empty() {
-        command.arg("--workspace");
-    }
+    let extent = match options.arguments.is_empty() {
+        true => {
+            command.arg("--workspace");
+            Extent::Whole { is_ci }
+        }
+        false => Extent::Part,
+    };
     if is_ci {
         command.env("COFFER_REQUIRE_BACKENDS", "1");
     }
-    run_command(command.args(&options.arguments))
+    let report = Report::begin(workspace)?;
+    let outcome = run_command(report.ask(&mut command).args(&options.arguments));
+    // A failed run may not have come to it: then its own failure is what counts.
+    let judged = report.print_and_judge(extent);
+    outcome.and(judged)
 }

@@ -125,6 +125,14 @@ impl Cofferd {
         self.crash_at = step;
     }
 
+    /// From its next launch on a setting has this value; an empty one leaves it out.
+    pub fn set(&mut self, key: &str, value: &str) {
+        self.settings.retain(|(given, _)| given != key);
+        if !value.is_empty() {
+            self.settings.push((key.to_owned(), value.to_owned()));
+        }
+    }
+
     /// Whether the process has ended by itself.
     pub fn is_dead(&mut self) -> bool {
         self.process

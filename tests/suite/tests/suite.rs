@@ -14,6 +14,10 @@ mod crash;
 mod durability;
 #[path = "suite/edge.rs"]
 mod edge;
+#[path = "suite/egress.rs"]
+mod egress;
+#[path = "suite/endpoint_commands.rs"]
+mod endpoint_commands;
 #[path = "suite/endpoints.rs"]
 mod endpoints;
 #[path = "suite/files.rs"]

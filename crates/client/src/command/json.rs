@@ -114,6 +114,16 @@ mod tests {
         let drift = message("QuotaDrift", &v1::QuotaDrift { actual_bytes: 3, ..Default::default() });
         assert_eq!((&drift["counted_bytes"], &drift["actual_bytes"]), (&json!(0), &json!(3)));
 
+        let server = v1::endpoint::Server::Http(v1::HttpServer { url: "http://h".to_owned() });
+        let endpoint = message("Endpoint", &v1::Endpoint { server: Some(server), ..Default::default() });
+        assert_eq!(endpoint["http"], json!({ "url": "http://h" }));
+        let credential = v1::Credential { kind: v1::CredentialKind::Basic.into(), ..Default::default() };
+        assert_eq!(message("Credential", &credential)["kind"], json!("CREDENTIAL_KIND_BASIC"));
+        let check = v1::CheckVolumeResponse { is_healthy: true, ..Default::default() };
+        assert_eq!(message("CheckVolumeResponse", &check)["is_healthy"], json!(true));
+        assert_eq!(message("DeleteEndpointResponse", &v1::DeleteEndpointResponse {}), json!({}));
+        assert_eq!(message("DeleteCredentialResponse", &v1::DeleteCredentialResponse {}), json!({}));
+
         let operation = v1::Operation {
             kind: v1::OperationKind::Upload.into(),
             record: "{}".into(),

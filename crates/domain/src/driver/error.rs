@@ -36,6 +36,8 @@ pub enum ErrorKind {
     NotOnThisNode,
     /// The backend cannot do this.
     Unsupported,
+    /// The backend's answer is of no use: it cannot be understood, is longer than it may be, is of something else, or names another server.
+    BadAnswer,
     /// Anything else.
     Other,
 }
@@ -58,6 +60,7 @@ impl fmt::Display for ErrorKind {
             Self::Unavailable => "backend unavailable",
             Self::NotOnThisNode => "volume marker missing or foreign",
             Self::Unsupported => "unsupported",
+            Self::BadAnswer => "an answer of no use",
             Self::Other => "unexpected failure",
         })
     }

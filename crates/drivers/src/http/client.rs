@@ -2,7 +2,7 @@
 
 use super::{config::Config, error::refused, secret::secret};
 use crate::{
-    remote::{Failure, names::unescape},
+    remote::{Failure, names::unescape, xml::begins_with_entries},
     wire::{self, Body, USER_AGENT, Wire},
 };
 use bytes::Bytes;
@@ -187,10 +187,11 @@ impl Client {
         Ok(())
     }
 
-    /// A request whose answer is read whole.
-    pub(super) async fn fetch(&self, ask: Ask<'_>, most: usize) -> Result<Bytes, Failure> {
+    /// A request whose answer is a document with this root, read whole.
+    pub(super) async fn fetch(&self, ask: Ask<'_>, most: usize, root: &str) -> Result<Bytes, Failure> {
         let answer = self.ask(ask).await?;
-        Ok(self.wire.whole(answer.into_body(), most).await?)
+        let begins_well = |document: &[u8]| begins_with_entries(document, |found| found == root);
+        Ok(self.wire.whole(answer.into_body(), most, begins_well).await?)
     }
 }
 

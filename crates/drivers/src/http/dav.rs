@@ -6,12 +6,14 @@ use crate::{
         Failure, insist, moment,
         xml::{Step, walk},
     },
-    wire,
+    wire::{self, FIRST_BYTES},
 };
 use coffer_domain::driver::{ErrorKind, Stat};
 
 /// Most bytes of an answer that tells what is in a folder: some hundred thousand names.
 const MOST_ANSWER_BYTES: usize = 64 * 1024 * 1024;
+/// The root of such an answer.
+const ROOT: &str = "multistatus";
 const PROPERTIES: &[u8] =
     b"<?xml version=\"1.0\" encoding=\"utf-8\"?><propfind xmlns=\"DAV:\"><prop><resourcetype/>\
     <getcontentlength/><getlastmodified/></prop></propfind>";
@@ -39,7 +41,7 @@ impl Client {
         };
         match <[Entry; 1]>::try_from(found) {
             Ok([Entry { stat, .. }]) => Ok(stat),
-            Err(_) => Err(Failure::wrong(ErrorKind::Other, "more was told than was asked for")),
+            Err(_) => Err(Failure::wrong(ErrorKind::BadAnswer, "more was told than was asked for")),
         }
     }
 
@@ -82,7 +84,7 @@ impl Client {
             let own = entry.name.strip_prefix(folder).map(|own| own.strip_suffix('/').unwrap_or(own));
             // A server that names what is elsewhere would have us believe in objects that are not ours.
             if own.is_none_or(|own| own.is_empty() || own.contains('/') || matches!(own, "." | "..")) {
-                return Err(Failure::wrong(ErrorKind::Other, "a folder that lists what is not in it"));
+                return Err(Failure::wrong(ErrorKind::BadAnswer, "a folder that lists what is not in it"));
             }
             entries.push(entry);
         }
@@ -95,7 +97,8 @@ impl Client {
             .header("depth", depth)
             .header("content-type", "application/xml; charset=utf-8")
             .body(body, PROPERTIES.len() as u64);
-        let document = self.fetch(ask, MOST_ANSWER_BYTES).await?;
+        let most = if depth == "0" { FIRST_BYTES } else { MOST_ANSWER_BYTES };
+        let document = self.fetch(ask, most, ROOT).await?;
         self.entries(&document)
     }
 
@@ -130,8 +133,8 @@ impl Client {
             },
             Step::Close(_) => {}
         })?;
-        if root.as_deref() != Some("multistatus") {
-            return Err(Failure::wrong(ErrorKind::Other, "an answer that is none of WebDAV's"));
+        if root.as_deref() != Some(ROOT) {
+            return Err(Failure::wrong(ErrorKind::BadAnswer, "an answer that is none of WebDAV's"));
         }
         problem.map_or(Ok(entries), Err)
     }
@@ -139,7 +142,8 @@ impl Client {
     fn entry(&self, found: Found) -> Result<Entry, Failure> {
         let Found { href, is_folder, size, date } = found;
         let name = href.and_then(|href| self.name_of(&href));
-        let mut name = name.ok_or_else(|| Failure::wrong(ErrorKind::Other, "a name that is elsewhere"))?;
+        let mut name =
+            name.ok_or_else(|| Failure::wrong(ErrorKind::BadAnswer, "a name that is elsewhere"))?;
         if is_folder {
             if !name.is_empty() && !name.ends_with('/') {
                 name.push('/');
@@ -147,7 +151,7 @@ impl Client {
             return Ok(Entry { name, stat: None });
         }
         let size = size.and_then(|size| size.parse().ok());
-        let size = size.ok_or_else(|| Failure::wrong(ErrorKind::Other, "an object without a size"))?;
+        let size = size.ok_or_else(|| Failure::wrong(ErrorKind::BadAnswer, "an object without a size"))?;
         Ok(Entry { name, stat: Some(Stat { size, changed_at: moment(date.as_deref())? }) })
     }
 

@@ -77,7 +77,7 @@ impl Client {
 
 fn length<B>(answer: &Response<B>) -> Result<u64, Failure> {
     let length = answer.headers().get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
-    length.ok_or_else(|| Failure::wrong(ErrorKind::Unsupported, "an answer without a length"))
+    length.ok_or_else(|| Failure::wrong(ErrorKind::BadAnswer, "an answer without a length"))
 }
 
 /// An object's content.

@@ -138,7 +138,7 @@ impl Writer {
         }
         self.send_whole(name).await?;
         let found = self.space.stat(name).await?;
-        Ok(found.ok_or_else(|| Failure::wrong(ErrorKind::Other, "what was put is not there"))?.size)
+        Ok(found.ok_or_else(|| Failure::wrong(ErrorKind::BadAnswer, "what was put is not there"))?.size)
     }
 
     /// Puts the whole object, or what is left of one that is being sent.
@@ -159,7 +159,7 @@ impl Writer {
             checkpoint.await?;
         }
         let parts: Vec<_> = cover(&self.pieces, 0, size)
-            .ok_or_else(|| Failure::wrong(ErrorKind::Other, "pieces that were put are missing"))?
+            .ok_or_else(|| Failure::wrong(ErrorKind::BadAnswer, "pieces that were put are missing"))?
             .into_iter()
             .map(|(piece, range)| (self.piece_name(piece), piece.range.clone(), range))
             .collect();
@@ -252,5 +252,9 @@ impl driver::Writer for Writer {
 
 /// What is missing among what is staged is no object that is absent.
 fn lost(failure: Failure) -> Failure {
-    if failure.is_absent() { Failure::wrong(ErrorKind::Other, "what was staged is gone") } else { failure }
+    if failure.is_absent() {
+        Failure::wrong(ErrorKind::BadAnswer, "what was staged is gone")
+    } else {
+        failure
+    }
 }

@@ -114,10 +114,10 @@ impl<S: Source> Reading<S> {
         let range = self.at..self.end;
         let fetched = insist(|| self.source.fetch(range.clone(), self.etag.clone())).await?;
         if self.etag.is_some() && opaque(&fetched.etag) != opaque(&self.etag) {
-            return Err(Failure::wrong(ErrorKind::Other, "the object was replaced"));
+            return Err(Failure::wrong(ErrorKind::BadAnswer, "the object was replaced"));
         }
         if fetched.end < self.end {
-            return Err(Failure::wrong(ErrorKind::Other, "the object has become shorter"));
+            return Err(Failure::wrong(ErrorKind::BadAnswer, "the object has become shorter"));
         }
         self.body = fetched.body;
         Ok(())
@@ -154,7 +154,7 @@ pub(crate) fn end_of_answer(
 ) -> Result<u64, Failure> {
     match content_range.map(begins_and_ends) {
         Some(Some((start, end))) if start == asked.start && end - start == length => Ok(end),
-        Some(_) => Err(Failure::wrong(ErrorKind::Other, "another range than was asked for")),
+        Some(_) => Err(Failure::wrong(ErrorKind::BadAnswer, "another range than was asked for")),
         None if asked.start == 0 => Ok(length),
         None => Err(Failure::wrong(ErrorKind::Unsupported, "ranges are ignored")),
     }

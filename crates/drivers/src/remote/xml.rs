@@ -83,6 +83,28 @@ pub(crate) fn root(document: &[u8]) -> Result<String, Failure> {
     root.ok_or_else(|| malformed("no element"))
 }
 
+/// Whether the beginning of a long document is that of one with this root that has to be so long: something in it has ended that has parts.
+pub(crate) fn begins_with_entries(document: &[u8], is_root: impl Fn(&str) -> bool) -> bool {
+    let (mut depth, mut has_root, mut has_parts, mut has_entry) = (0_usize, false, false, false);
+    // Where it breaks off does not matter: the rest is still to come.
+    let _ = walk(document, |step| match step {
+        Step::Open(name) => {
+            depth += 1;
+            match depth {
+                1 => has_root = is_root(name),
+                2 => has_parts = false,
+                _ => has_parts = true,
+            }
+        }
+        Step::Close(_) => {
+            has_entry |= depth == 2 && has_parts;
+            depth -= 1;
+        }
+        Step::Text(_) => {}
+    });
+    has_root && has_entry
+}
+
 /// The text of the first element of this name, wherever it is; as much of the document is read as there is.
 pub(crate) fn text(document: &[u8], wanted: &str) -> Option<String> {
     let (mut found, mut is_inside) = (None::<String>, false);
@@ -127,6 +149,32 @@ mod tests {
         let bomb = b"<!DOCTYPE a [<!ENTITY b \"bbbb\"><!ENTITY c \"&b;&b;\">]><a>&c;</a>";
         for bad in [b"".as_slice(), b"text", b"<a>", b"<a></b>", b"<a/><b/>", b"<a>&own;</a>", &deep, bomb] {
             assert!(root(bad).is_err(), "{:?}", String::from_utf8_lossy(bad));
+        }
+    }
+
+    #[test]
+    fn a_long_document_is_one_of_entries_or_not_worth_reading() {
+        let begins = |document: &str| begins_with_entries(document.as_bytes(), |root| root == "list");
+        for document in [
+            "<list><x><y>1</y></x>",
+            "<?xml version='1.0'?><list><n/><x><y/></x><x><y>",
+            "<list><x><y/></x></list>",
+        ] {
+            assert!(begins(document), "{document}");
+        }
+        let blank = " ".repeat(1000);
+        for document in [
+            "",
+            "{}",
+            "<list>",
+            "<list><x>",
+            "<list><x/><x/><x>1</x>",
+            "<html><head><title>x</title></head>",
+            "<!DOCTYPE list [<!ENTITY a 'aaaa'>]><list><x><y>1</y></x>",
+            "<list>&a;<x><y>1</y></x>",
+            &format!("{blank}<list>{blank}"),
+        ] {
+            assert!(!begins(document), "{document}");
         }
     }
 

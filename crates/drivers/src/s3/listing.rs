@@ -35,9 +35,9 @@ pub(super) async fn list(
         let mut is_skipping = false;
         for Object { key, size: bytes, last_modified, .. } in page {
             let name = names::unescape(key.as_deref().unwrap_or_default(), true);
-            let name = name.ok_or_else(|| Failure::wrong(ErrorKind::Other, "a name that is no text"))?;
+            let name = name.ok_or_else(|| Failure::wrong(ErrorKind::BadAnswer, "a name that is no text"))?;
             if cursor.as_ref().is_some_and(|last| *last >= name) {
-                return Err(Failure::wrong(ErrorKind::Other, "a listing that is not in order"));
+                return Err(Failure::wrong(ErrorKind::BadAnswer, "a listing that is not in order"));
             }
             let inside = client.inside(&name).map(str::to_owned);
             cursor = Some(name);
@@ -60,7 +60,7 @@ pub(super) async fn list(
             return Ok(found);
         }
     }
-    Err(Failure::wrong(ErrorKind::Other, "too many names that are no keys"))
+    Err(Failure::wrong(ErrorKind::BadAnswer, "too many names that are no keys"))
 }
 
 async fn page(
@@ -87,8 +87,8 @@ async fn page(
     let page = insist(ask).await?;
     let objects = page.contents.unwrap_or_default();
     match page.is_truncated {
-        Some(true) if objects.is_empty() => Err(Failure::wrong(ErrorKind::Other, "a page without names")),
+        Some(true) if objects.is_empty() => Err(Failure::wrong(ErrorKind::BadAnswer, "a page without names")),
         Some(is_truncated) => Ok((objects, !is_truncated)),
-        None => Err(Failure::wrong(ErrorKind::Other, "a page that does not say whether it is the last")),
+        None => Err(Failure::wrong(ErrorKind::BadAnswer, "a page that does not say whether it is the last")),
     }
 }

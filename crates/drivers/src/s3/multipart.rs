@@ -91,7 +91,8 @@ impl Client {
             })
         };
         let id = insist(ask).await?.upload_id.filter(|id| !id.is_empty() && !id.contains('\n'));
-        let id = id.ok_or_else(|| Failure::wrong(ErrorKind::Other, "a multipart upload without an id"))?;
+        let id =
+            id.ok_or_else(|| Failure::wrong(ErrorKind::BadAnswer, "a multipart upload without an id"))?;
         Ok(Multipart { name: name.to_owned(), id })
     }
 
@@ -116,7 +117,7 @@ impl Client {
             self.call(shape, |s3| async move { s3.upload_part(request).await }).await
         };
         let etag = insist(attempt).await?.e_tag;
-        let etag = etag.ok_or_else(|| Failure::wrong(ErrorKind::Other, "a part without an ETag"))?;
+        let etag = etag.ok_or_else(|| Failure::wrong(ErrorKind::BadAnswer, "a part without an ETag"))?;
         Ok(Part { number, size, etag, crc32c: sum.crc32c().map(str::to_owned) })
     }
 
@@ -145,7 +146,7 @@ impl Client {
             let sums = sums(&document)?;
             for part in page.parts.unwrap_or_default() {
                 let (Some(number), Some(etag)) = (part.part_number, part.e_tag) else {
-                    return Err(Failure::wrong(ErrorKind::Other, "a part without a number or an ETag"));
+                    return Err(Failure::wrong(ErrorKind::BadAnswer, "a part without a number or an ETag"));
                 };
                 let crc32c = sums.get(&number).cloned();
                 parts.push(Part { number, size: size(part.size)?, etag, crc32c });
@@ -156,7 +157,7 @@ impl Client {
             }
             marker = parts.last().map(|part| part.number);
         }
-        Err(Failure::wrong(ErrorKind::Other, "more parts than there may be"))
+        Err(Failure::wrong(ErrorKind::BadAnswer, "more parts than there may be"))
     }
 
     /// Makes the object of its parts; answers its version, where the bucket keeps them.

@@ -52,7 +52,7 @@ pub(super) fn metadata(upload: UploadId) -> HashMap<String, String> {
 pub(super) fn size(number: Option<i64>) -> Result<u64, Failure> {
     number
         .and_then(|number| u64::try_from(number).ok())
-        .ok_or_else(|| Failure::wrong(ErrorKind::Other, "an object without a size"))
+        .ok_or_else(|| Failure::wrong(ErrorKind::BadAnswer, "an object without a size"))
 }
 
 /// A body for rusoto, of known length.

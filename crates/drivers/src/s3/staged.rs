@@ -121,7 +121,7 @@ pub(super) async fn find(client: &Arc<Client>, upload: UploadId) -> Result<Stage
             break;
         }
         if staged.names.len() > MOST_STAGED {
-            return Err(Failure::wrong(ErrorKind::Other, "more is staged than there may be"));
+            return Err(Failure::wrong(ErrorKind::BadAnswer, "more is staged than there may be"));
         }
     }
     let record = record_name(client, upload);

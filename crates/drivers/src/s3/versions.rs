@@ -45,9 +45,10 @@ impl Client {
     pub(super) fn version(&self, id: Option<String>) -> Result<Option<NativeVersion>, Failure> {
         match id.filter(|_| self.keeps_versions) {
             None => Ok(None),
-            Some(id) => {
-                id.parse().map(Some).map_err(|_| Failure::wrong(ErrorKind::Other, "a version without a name"))
-            }
+            Some(id) => id
+                .parse()
+                .map(Some)
+                .map_err(|_| Failure::wrong(ErrorKind::BadAnswer, "a version without a name")),
         }
     }
 
@@ -117,7 +118,7 @@ impl Client {
             (request.key_marker, request.version_id_marker) =
                 (page.next_key_marker, page.next_version_id_marker);
         }
-        Err(Failure::wrong(ErrorKind::Other, "more versions than there may be"))
+        Err(Failure::wrong(ErrorKind::BadAnswer, "more versions than there may be"))
     }
 }
 

@@ -143,7 +143,7 @@ impl Writer {
         };
         match client.head_version(&name, version.as_ref()).await? {
             Some(head) => Ok(Published { size: head.size, version: version.or(head.version) }),
-            None => Err(Failure::wrong(ErrorKind::Other, "what was published is not there")),
+            None => Err(Failure::wrong(ErrorKind::BadAnswer, "what was published is not there")),
         }
     }
 
@@ -163,7 +163,7 @@ impl Writer {
             // The answer to an earlier try was lost, or the upload was.
             Err(failure) if failure.is_absent() => match client.head(name).await? {
                 Some(head) if head.may_be_of(self.upload) && head.size == size => Ok(head.version),
-                _ => Err(Failure::wrong(ErrorKind::Other, "the parts are gone")),
+                _ => Err(Failure::wrong(ErrorKind::BadAnswer, "the parts are gone")),
             },
             // Somebody else's part has taken the place of ours, and nobody could tell them apart by looking.
             Err(failure) if failure.code() == "InvalidPart" => {
@@ -233,5 +233,9 @@ impl driver::Writer for Writer {
 
 /// A multipart upload that is not found while it is written is no object that is absent.
 fn lost(failure: Failure) -> Failure {
-    if failure.is_absent() { Failure::wrong(ErrorKind::Other, "what was staged is gone") } else { failure }
+    if failure.is_absent() {
+        Failure::wrong(ErrorKind::BadAnswer, "what was staged is gone")
+    } else {
+        failure
+    }
 }

@@ -1,7 +1,8 @@
 //! Connections: only to checked addresses, and with TLS where the URL says so.
 
 use super::Failure;
-use coffer_domain::egress::Policy;
+use coffer_domain::egress::{self, Policy};
+use futures_util::future::BoxFuture;
 use http::Uri;
 use hyper_util::{
     client::legacy::connect::{Connected, Connection},
@@ -14,6 +15,7 @@ use rustls::{
 };
 use std::{
     fmt, io,
+    net::SocketAddr,
     path::Path,
     pin::Pin,
     sync::Arc,
@@ -27,9 +29,13 @@ use tokio::{
 };
 use tokio_rustls::{TlsConnector, client::TlsStream};
 
+/// Finds addresses of a host. Outside of tests it is the system's resolver.
+type Lookup = dyn Fn(String, u16) -> BoxFuture<'static, io::Result<Vec<SocketAddr>>> + Send + Sync;
+
 /// Connects to hosts of URLs.
 #[derive(Clone)]
 pub(super) struct Connector {
+    lookup: Arc<Lookup>,
     policy: Arc<Policy>,
     tls: TlsConnector,
     limit: Duration,
@@ -44,7 +50,10 @@ impl fmt::Debug for Connector {
 impl Connector {
     pub(super) fn new(policy: Policy, roots: Option<&Path>, limit: Duration) -> Result<Self, Failure> {
         let tls = TlsConnector::from(Arc::new(client_config(roots)?));
-        Ok(Self { policy: Arc::new(policy), tls, limit })
+        let lookup = |host: String, port| -> BoxFuture<'static, _> {
+            Box::pin(async move { egress::lookup(&host, port).await })
+        };
+        Ok(Self { lookup: Arc::new(lookup), policy: Arc::new(policy), tls, limit })
     }
 
     async fn connect(self, uri: Uri) -> Result<Stream, Failure> {
@@ -66,10 +75,11 @@ impl Connector {
 
     async fn dial(&self, host: &str, port: u16) -> Result<TcpStream, Failure> {
         let mut last = Failure::Connect(format!("{host} has no address"));
-        let addresses = timeout(self.limit, self.policy.resolve(host, port))
+        // Looked up once for each connection: what was checked is dialled, and not what the name says a moment later.
+        let found = timeout(self.limit, (self.lookup)(host.to_owned(), port))
             .await
-            .map_err(|_elapsed| Failure::Silent("an address"))??;
-        for address in addresses {
+            .map_err(|_elapsed| Failure::Silent("an address"))?;
+        for address in self.policy.choose(host, found)? {
             match timeout(self.limit, TcpStream::connect(address)).await {
                 Ok(Ok(stream)) => {
                     // Small requests are not held back. It fails only on a connection that is gone, which shows at once.
@@ -183,3 +193,6 @@ fn add(roots: &mut RootCertStore, path: &Path) -> Result<(), String> {
     }
     if count == 0 { Err("there is none".to_owned()) } else { Ok(()) }
 }
+
+#[cfg(test)]
+mod tests;

@@ -43,8 +43,7 @@ impl Failure {
             Self::Forbidden(_) | Self::Untrusted(_) | Self::Config(_) => ErrorKind::Denied,
             Self::Unresolved(_) | Self::Connect(_) | Self::Tls(_) | Self::Broken(_) => ErrorKind::Unavailable,
             Self::Silent(_) => ErrorKind::Timeout,
-            Self::Redirect(..) => ErrorKind::Unsupported,
-            Self::TooLarge(_) | Self::Malformed(_) => ErrorKind::Other,
+            Self::Redirect(..) | Self::TooLarge(_) | Self::Malformed(_) => ErrorKind::BadAnswer,
         }
     }
 

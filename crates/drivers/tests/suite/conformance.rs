@@ -1,8 +1,18 @@
 //! The contract of `coffer_domain::driver::Driver`, kept by every driver: each behaviour is a function of a driver, run here against
 //! every backend.
 
+/// Ends a behaviour that needs what the driver does not offer, and says so.
+macro_rules! requires {
+    ($driver:expr, $capability:ident) => {
+        if !$driver.capabilities().$capability {
+            return super::report::lacks(stringify!($capability));
+        }
+    };
+}
+
 mod behaviour;
 mod copy;
+mod report;
 mod resume;
 mod versions;
 
@@ -92,7 +102,7 @@ macro_rules! behaviours {
     (all [$($backend:ident: $open:expr;)+]) => {
         $(mod $backend {
             use super::*;
-            behaviours!(tests $open, behaviour, [
+            behaviours!(tests $backend, $open, behaviour, [
                 nothing_is_visible_before_finish,
                 finish_answers_the_size_and_the_content_reads_back,
                 sixty_four_mebibytes_come_back_as_they_were,
@@ -125,12 +135,12 @@ macro_rules! behaviours {
                 a_dropped_finish_has_either_happened_or_not,
                 keys_of_every_kind_are_kept_apart,
             ]);
-            behaviours!(tests $open, copy, [
+            behaviours!(tests $backend, $open, copy, [
                 a_copy_is_an_object_of_its_own,
                 a_copy_never_replaces_what_was_there,
                 a_copy_of_what_is_absent_leaves_nothing,
             ]);
-            behaviours!(tests $open, resume, [
+            behaviours!(tests $backend, $open, resume, [
                 what_a_checkpoint_made_durable_is_gone_on_with,
                 what_was_written_after_the_checkpoint_is_cut_off,
                 an_object_is_resumed_as_often_as_its_writer_is_lost,
@@ -150,7 +160,7 @@ macro_rules! behaviours {
                 a_given_up_resume_has_either_happened_or_not,
                 only_a_resumable_object_has_checkpoints,
             ]);
-            behaviours!(tests $open, versions, [
+            behaviours!(tests $backend, $open, versions, [
                 each_version_is_read_by_its_id,
                 what_was_deleted_is_there_as_a_version,
                 one_version_is_removed_and_the_other_stays,
@@ -159,12 +169,17 @@ macro_rules! behaviours {
             ]);
         })+
     };
-    (tests $open:expr, $module:ident, [$($name:ident,)+]) => {
+    (tests $backend:ident, $open:expr, $module:ident, [$($name:ident,)+]) => {
         $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
         async fn $name() {
+            let case = report::Case::begin(stringify!($backend), stringify!($name));
             let opened: Opened = $open.await;
-            if let Some(backend) = opened {
-                super::$module::$name(&*backend.driver).await;
+            match opened {
+                Some(backend) => {
+                    super::$module::$name(&*backend.driver).await;
+                    case.kept();
+                }
+                None => case.ignored(),
             }
         })+
     };

@@ -2,7 +2,9 @@
 
 mod copies;
 mod cuts;
+mod floods;
 mod hostile;
+mod names;
 mod proxy;
 mod scripted;
 mod trust;

@@ -69,7 +69,7 @@ fn far(backend: Backend) -> v1::Volume {
 }
 
 /// A place of a server that is at `address`, as the service is told of it.
-async fn backend(operator: &Clients, kind: Kind, address: &str, place: &str) -> Backend {
+pub(crate) async fn backend(operator: &Clients, kind: Kind, address: &str, place: &str) -> Backend {
     let (server, login) = match kind {
         Kind::RcloneS3 | Kind::Minio => {
             let bucket = v1::S3Bucket {

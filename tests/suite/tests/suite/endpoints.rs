@@ -251,6 +251,21 @@ async fn a_volume_needs_an_endpoint_of_its_kind() {
             "{volume:?}"
         );
     }
+    let other_kind = v1::UpdateEndpointRequest {
+        endpoint: Some(v1::Endpoint { id: web.clone(), server: Some(bucket("other")), ..Default::default() }),
+        update_mask: mask(&["server"]),
+        request_id: String::new(),
+    };
+    let status = volumes(&operator).update_endpoint(other_kind).await.unwrap_err();
+    assert_eq!((status.code(), bad_fields(&status)), (Code::InvalidArgument, vec!["endpoint".to_owned()]));
+    let status = crate::volumes::create(&operator, on(v1::volume::Backend::S3(Default::default()))).await;
+    assert_eq!(bad_fields(&status.unwrap_err()), ["volume.s3.bucket_id"]);
+    let nowhere = v1::Volume { name: "remote".into(), ..Default::default() };
+    let status = crate::volumes::create(&operator, nowhere).await.unwrap_err();
+    assert_eq!(
+        (status.code(), bad_fields(&status)),
+        (Code::InvalidArgument, vec!["volume.backend".to_owned()])
+    );
     let status = crate::volumes::create(&operator, on_web(&web, "")).await.unwrap_err();
     assert_eq!(refusal(&status), (Code::FailedPrecondition, "ADDRESS_FORBIDDEN".to_owned()));
     let said = "127.0.0.1 is at 127.0.0.1, which may not be connected to: it is a loopback address, \

@@ -1,8 +1,13 @@
 //! Secrets stay secret, and move to another key while everything goes on.
 
-use crate::endpoints::{basic, bearer, bucket, create, header, http, s3, store};
+use crate::{
+    backends::backend,
+    endpoints::{basic, bearer, bucket, create, header, http, s3, store},
+    volumes,
+};
 use coffer_persistence::secrets::add_key;
 use coffer_proto::v1::{self, task::State};
+use coffer_test_servers::Kind;
 use coffer_tests::{
     Cofferd, Token,
     grpc::{Clients, at, refusal},
@@ -109,6 +114,43 @@ async fn neither_the_database_nor_the_log_holds_a_secret() {
                 assert!(!text.contains(&form), "{place} holds {form}");
             }
         }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_damaged_secret_hurts_its_volume_alone() {
+    let Some(server) = Kind::RcloneS3.shared() else { return };
+    let mut cofferd = Cofferd::start_with(&[("egress.allow", "127.0.0.0/8")]).await;
+    let clients = operator(&cofferd).await;
+    for name in ["one", "two"] {
+        let address = server.address().to_string();
+        let backend = backend(&clients, Kind::RcloneS3, &address, &server.place()).await;
+        let volume = v1::Volume { name: name.into(), backend: Some(backend), ..Default::default() };
+        volumes::create(&clients, volume).await.unwrap();
+    }
+    let session = cofferd.database.connect().await;
+    let stored = session.query("SELECT secret_key FROM s3_credentials ORDER BY id", &[]).await.unwrap();
+    let (one, two): (String, String) = (stored[0].get(0), stored[1].get(0));
+    for (of, damaged) in [
+        ("cut off", one[..one.len() - 4].to_owned()),
+        ("another row's", two.clone()),
+        ("under a key that nobody has", one.replace(".test.", ".4294967295.")),
+        ("of another form", one.replacen("v1.", "v127.", 1)),
+    ] {
+        assert_ne!(damaged, one, "{of}");
+        let damage = "UPDATE s3_credentials SET secret_key = $1 WHERE id = (SELECT min(id::text)::uuid FROM s3_credentials)";
+        assert_eq!(session.execute(damage, &[&damaged]).await.unwrap(), 1);
+        // What is open stays so: it has to be opened again.
+        cofferd.kill();
+        cofferd.launch().await;
+        let ann = cofferd.clients(&Token::user("ann", "clinic")).await;
+        let on = |volume: &str| v1::UploadSpec { volume: volume.into(), ..at(&format!("{of}.txt")) };
+        let status = ann.upload(on("one"), b"content").await.unwrap_err();
+        assert_eq!(refusal(&status), (Code::DataLoss, "SECRET_UNREADABLE".to_owned()), "{of}");
+        ann.upload(on("two"), b"content").await.unwrap();
+        let check = v1::CheckVolumeRequest { volume: "one".into() };
+        let check = operator(&cofferd).await.volumes.check_volume(check).await.unwrap().into_inner();
+        assert_eq!(check.steps[0].problem, "SECRET_UNREADABLE", "{of}");
     }
 }
 

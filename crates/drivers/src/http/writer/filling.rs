@@ -101,7 +101,7 @@ impl Writer {
                 // The server has answered before the end.
                 return Err(match (&mut sending.task).await {
                     Ok(Err(failure)) => failure,
-                    _ => Failure::wrong(ErrorKind::Other, "it was answered before its end"),
+                    _ => Failure::wrong(ErrorKind::BadAnswer, "it was answered before its end"),
                 });
             }
         }

@@ -81,7 +81,7 @@ impl Writer {
     /// Goes on behind pieces that hold everything up to `end`: what is in full parts is sent, and of the rest the sum is made.
     pub(in super::super) async fn take_up(&mut self, end: u64) -> Result<(), Failure> {
         if cover(&self.pieces, self.part_start, end).is_none() {
-            return Err(Failure::wrong(ErrorKind::Other, "pieces that were there are not"));
+            return Err(Failure::wrong(ErrorKind::BadAnswer, "pieces that were there are not"));
         }
         loop {
             let size = self.layout.size(self.parts.len() + 1);
@@ -110,14 +110,14 @@ impl Writer {
         }
         match read == range.end - range.start {
             true => Ok(summing),
-            false => Err(Failure::wrong(ErrorKind::Other, "a piece is shorter than its name says")),
+            false => Err(Failure::wrong(ErrorKind::BadAnswer, "a piece is shorter than its name says")),
         }
     }
 
     /// Which objects have these bytes of the next part, and where.
     fn staged_pieces(&self, range: Range<u64>) -> Result<Vec<(String, Range<u64>)>, Failure> {
         let pieces = cover(&self.pieces, range.start, range.end)
-            .ok_or_else(|| Failure::wrong(ErrorKind::Other, "pieces that were put are missing"))?;
+            .ok_or_else(|| Failure::wrong(ErrorKind::BadAnswer, "pieces that were put are missing"))?;
         let client = &self.bucket.client;
         let found = pieces.into_iter().map(|(piece, range)| {
             let start = piece.range.start;

@@ -78,9 +78,7 @@ pub(super) async fn a_declared_size_is_only_a_hint(driver: &dyn Driver) {
 }
 
 pub(super) async fn finish_never_replaces(driver: &dyn Driver) {
-    if !driver.capabilities().create_only {
-        return;
-    }
+    requires!(driver, create_only);
     let (key, first) = (fresh_key(), noise(1000, 1));
     write(driver, &key, &first).await.unwrap();
     assert_eq!(kind(write(driver, &key, &noise(2000, 2)).await), Some(ErrorKind::AlreadyExists));
@@ -89,9 +87,7 @@ pub(super) async fn finish_never_replaces(driver: &dyn Driver) {
 }
 
 pub(super) async fn the_key_may_be_chosen_at_the_end(driver: &dyn Driver) {
-    if !driver.capabilities().rename {
-        return;
-    }
+    requires!(driver, rename);
     let content = noise(3_000_000, 6);
     for is_resumable in [false, true] {
         let (undecided, key) = (fresh_key(), fresh_key());
@@ -143,9 +139,7 @@ pub(super) async fn of_many_that_are_stored_at_once_each_is_there(driver: &dyn D
 }
 
 pub(super) async fn of_many_writers_to_one_key_one_wins(driver: &dyn Driver) {
-    if !driver.capabilities().create_only {
-        return;
-    }
+    requires!(driver, create_only);
     let key = fresh_key();
     let contents: Vec<_> = (1..=16).map(|n| noise(n * 1000, n as u64)).collect();
     let results = join_all(contents.iter().map(|content| write(driver, &key, content))).await;
@@ -271,9 +265,7 @@ pub(super) async fn delete_removes_and_may_be_repeated(driver: &dyn Driver) {
 }
 
 pub(super) async fn a_list_is_in_byte_order_and_paged(driver: &dyn Driver) {
-    if !driver.capabilities().list {
-        return;
-    }
+    requires!(driver, list);
     // A folder sorts as its name and a slash: after the minus and the dot, before the digits.
     let mut keys = ["a-b", "a.txt", "a/x/1", "a/x/2", "a/x!", "a/x0", "a0", "aé/1", "b/1", "z", "ä", "日/本"]
         .map(key)
@@ -308,9 +300,7 @@ pub(super) async fn a_list_is_in_byte_order_and_paged(driver: &dyn Driver) {
 }
 
 pub(super) async fn a_list_hides_the_reserved_folder_unless_asked(driver: &dyn Driver) {
-    if !driver.capabilities().list {
-        return;
-    }
+    requires!(driver, list);
     driver.put(&Key::marker(), Bytes::from_static(b"{}")).await.unwrap();
     for text in [".coffer/zz/1", ".cofferdam", "-", "a"] {
         write(driver, &key(text), &noise(1, 1)).await.unwrap();
@@ -324,9 +314,7 @@ pub(super) async fn a_list_hides_the_reserved_folder_unless_asked(driver: &dyn D
 }
 
 pub(super) async fn a_list_tells_what_stat_tells(driver: &dyn Driver) {
-    if !driver.capabilities().list {
-        return;
-    }
+    requires!(driver, list);
     for length in [0, 1, 70_000] {
         write(driver, &fresh_key(), &noise(length, 1)).await.unwrap();
     }
@@ -354,9 +342,7 @@ pub(super) async fn put_replaces(driver: &dyn Driver) {
 }
 
 pub(super) async fn a_link_is_the_same_object_at_a_path(driver: &dyn Driver) {
-    if !driver.capabilities().link {
-        return;
-    }
+    requires!(driver, link);
     let (object, path, content) = (fresh_key(), key("reports/2026/June.txt"), noise(100_000, 1));
     assert_eq!(kind(driver.link(&object, &path, &[]).await), Some(ErrorKind::NotFound));
     write(driver, &object, &content).await.unwrap();
@@ -376,9 +362,7 @@ pub(super) async fn a_link_is_the_same_object_at_a_path(driver: &dyn Driver) {
 }
 
 pub(super) async fn a_link_takes_the_place_of_what_it_may_and_of_nothing_else(driver: &dyn Driver) {
-    if !driver.capabilities().link {
-        return;
-    }
+    requires!(driver, link);
     let (old, new, path) = (fresh_key(), fresh_key(), key("a/b"));
     write(driver, &old, &noise(100, 1)).await.unwrap();
     write(driver, &new, &noise(200, 2)).await.unwrap();
@@ -407,9 +391,7 @@ pub(super) async fn a_link_takes_the_place_of_what_it_may_and_of_nothing_else(dr
 }
 
 pub(super) async fn while_a_link_is_replaced_one_of_the_two_is_there(driver: &dyn Driver) {
-    if !driver.capabilities().link {
-        return;
-    }
+    requires!(driver, link);
     let (objects, path) = ([fresh_key(), fresh_key()], key("always/there"));
     let contents = [noise(50_000, 1), noise(60_000, 2)];
     for (object, content) in objects.iter().zip(&contents) {

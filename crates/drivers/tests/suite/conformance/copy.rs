@@ -8,9 +8,7 @@ use coffer_domain::{
 use futures_util::future::join_all;
 
 pub(super) async fn a_copy_is_an_object_of_its_own(driver: &dyn Driver) {
-    if !driver.capabilities().copy {
-        return;
-    }
+    requires!(driver, copy);
     for length in [0, 1, 100_000, 9_000_001] {
         let (from, to, content) = (fresh_key(), fresh_key(), noise(length, 8));
         write(driver, &from, &content).await.unwrap();
@@ -27,9 +25,7 @@ pub(super) async fn a_copy_is_an_object_of_its_own(driver: &dyn Driver) {
 }
 
 pub(super) async fn a_copy_never_replaces_what_was_there(driver: &dyn Driver) {
-    if !driver.capabilities().copy {
-        return;
-    }
+    requires!(driver, copy);
     let (from, to) = (fresh_key(), fresh_key());
     write(driver, &from, &noise(1000, 1)).await.unwrap();
     write(driver, &to, &noise(2000, 2)).await.unwrap();
@@ -48,9 +44,7 @@ pub(super) async fn a_copy_never_replaces_what_was_there(driver: &dyn Driver) {
 }
 
 pub(super) async fn a_copy_of_what_is_absent_leaves_nothing(driver: &dyn Driver) {
-    if !driver.capabilities().copy {
-        return;
-    }
+    requires!(driver, copy);
     let (object, to) = (key("aa/bb/object"), fresh_key());
     write(driver, &object, &noise(10, 1)).await.unwrap();
     // A folder is no object, and nothing is below one.

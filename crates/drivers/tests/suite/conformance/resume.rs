@@ -18,7 +18,7 @@ macro_rules! requires_resume {
         if !$driver.capabilities().resume {
             let refusal = begin_resumable($driver, UploadId::new(), &fresh_key()).await;
             assert_eq!(kind(refusal), Some(ErrorKind::Unsupported));
-            return;
+            return super::report::lacks("resume");
         }
     };
 }
@@ -159,9 +159,7 @@ pub(super) async fn a_published_object_is_taken_back(driver: &dyn Driver) {
 
 pub(super) async fn what_was_published_at_another_key_is_taken_back_from_there(driver: &dyn Driver) {
     requires_resume!(driver);
-    if !driver.capabilities().rename {
-        return;
-    }
+    requires!(driver, rename);
     let (upload, content) = (UploadId::new(), noise(500_000, 9));
     let (undecided, first, second) = (fresh_key(), fresh_key(), fresh_key());
     let mut writer = begin_resumable(driver, upload, &undecided).await.unwrap();
@@ -317,9 +315,7 @@ pub(super) async fn abort_leaves_nothing_to_resume(driver: &dyn Driver) {
 /// What was made durable is lost by no failure of a finish, not even by one that cannot succeed.
 pub(super) async fn a_refused_finish_keeps_what_is_staged(driver: &dyn Driver) {
     requires_resume!(driver);
-    if !driver.capabilities().create_only {
-        return;
-    }
+    requires!(driver, create_only);
     let (key, upload, content) = (fresh_key(), UploadId::new(), noise(1000, 18));
     write(driver, &key, &noise(10, 19)).await.unwrap();
     let mut writer = begin_resumable(driver, upload, &key).await.unwrap();

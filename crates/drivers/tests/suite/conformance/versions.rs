@@ -38,9 +38,7 @@ async fn two(driver: &dyn Driver, key: &Key) -> [(NativeVersion, Bytes); 2] {
 }
 
 pub(super) async fn each_version_is_read_by_its_id(driver: &dyn Driver) {
-    if !driver.capabilities().versions {
-        return;
-    }
+    requires!(driver, versions);
     let key = fresh_key();
     for (version, content) in two(driver, &key).await {
         assert!(part(driver, &key, &version, 0..u64::MAX).await.unwrap() == content);
@@ -59,9 +57,7 @@ pub(super) async fn each_version_is_read_by_its_id(driver: &dyn Driver) {
 }
 
 pub(super) async fn what_was_deleted_is_there_as_a_version(driver: &dyn Driver) {
-    if !driver.capabilities().versions {
-        return;
-    }
+    requires!(driver, versions);
     let (key, content) = (fresh_key(), noise(5_000, 3));
     let version = store(driver, UploadId::new(), &key, &content).await;
     for _ in 0..2 {
@@ -77,9 +73,7 @@ pub(super) async fn what_was_deleted_is_there_as_a_version(driver: &dyn Driver) 
 }
 
 pub(super) async fn one_version_is_removed_and_the_other_stays(driver: &dyn Driver) {
-    if !driver.capabilities().versions {
-        return;
-    }
+    requires!(driver, versions);
     for is_first_removed in [true, false] {
         let key = fresh_key();
         let [first, second] = two(driver, &key).await;
@@ -97,9 +91,7 @@ pub(super) async fn one_version_is_removed_and_the_other_stays(driver: &dyn Driv
 }
 
 pub(super) async fn a_version_that_is_none_is_not_found(driver: &dyn Driver) {
-    if !driver.capabilities().versions {
-        return;
-    }
+    requires!(driver, versions);
     let (here, other) = (fresh_key(), fresh_key());
     let version = store(driver, UploadId::new(), &here, &noise(100, 1)).await;
     let foreign = store(driver, UploadId::new(), &other, &noise(100, 2)).await;

@@ -25,7 +25,9 @@ use std::{
 };
 
 /// S3 that refuses wrong sums, as it should, and answers everything else so.
-async fn s3(script: impl Fn(&Asked) -> Vec<u8> + Send + Sync + 'static) -> (Arc<dyn Driver>, Scripted) {
+pub(super) async fn s3(
+    script: impl Fn(&Asked) -> Vec<u8> + Send + Sync + 'static,
+) -> (Arc<dyn Driver>, Scripted) {
     let server = Scripted::start(move |asked| {
         if asked.line().contains("/.coffer/check/") {
             assert_eq!(asked.header("x-amz-checksum-crc32c"), Some("AAAAAA=="));
@@ -43,11 +45,11 @@ async fn s3(script: impl Fn(&Asked) -> Vec<u8> + Send + Sync + 'static) -> (Arc<
 
 const DATE: &str = "last-modified: Sun, 22 Nov 2026 19:07:46 GMT\r\n";
 
-fn listing(contents: &str) -> String {
+pub(super) fn listing(contents: &str) -> String {
     format!("<ListBucketResult><IsTruncated>false</IsTruncated>{contents}</ListBucketResult>")
 }
 
-fn object(key: &str, size: &str) -> String {
+pub(super) fn object(key: &str, size: &str) -> String {
     format!(
         "<Contents><Key>{key}</Key><Size>{size}</Size><LastModified>2026-11-22T19:07:46.000Z</LastModified></Contents>"
     )
@@ -61,18 +63,18 @@ async fn a_listing_that_is_none_is_never_an_empty_one() {
     for (status, body, expected) in [
         (200, "<Error><Code>InternalError</Code></Error>".to_owned(), ErrorKind::Unavailable),
         (200, "<Error><Code>AccessDenied</Code></Error>".to_owned(), ErrorKind::Denied),
-        (200, String::new(), ErrorKind::Other),
-        (200, "<html>Please log in</html>".to_owned(), ErrorKind::Other),
-        (200, "{}".to_owned(), ErrorKind::Other),
-        (200, listing(&object("a", "abc")), ErrorKind::Other),
-        (200, listing(&object("a", "-1")), ErrorKind::Other),
-        (200, listing(&(object("b", "1") + &object("a", "1"))), ErrorKind::Other),
-        (200, "<ListBucketResult></ListBucketResult>".to_owned(), ErrorKind::Other),
-        (200, page_without_end.to_owned(), ErrorKind::Other),
-        (200, listing("")[..20].to_owned(), ErrorKind::Other),
-        (200, bomb, ErrorKind::Other),
-        (200, format!("<ListBucketResult>{}", "<a>".repeat(1000)), ErrorKind::Other),
-        (200, listing(&" ".repeat(9 * 1024 * 1024)), ErrorKind::Other),
+        (200, String::new(), ErrorKind::BadAnswer),
+        (200, "<html>Please log in</html>".to_owned(), ErrorKind::BadAnswer),
+        (200, "{}".to_owned(), ErrorKind::BadAnswer),
+        (200, listing(&object("a", "abc")), ErrorKind::BadAnswer),
+        (200, listing(&object("a", "-1")), ErrorKind::BadAnswer),
+        (200, listing(&(object("b", "1") + &object("a", "1"))), ErrorKind::BadAnswer),
+        (200, "<ListBucketResult></ListBucketResult>".to_owned(), ErrorKind::BadAnswer),
+        (200, page_without_end.to_owned(), ErrorKind::BadAnswer),
+        (200, listing("")[..20].to_owned(), ErrorKind::BadAnswer),
+        (200, bomb, ErrorKind::BadAnswer),
+        (200, format!("<ListBucketResult>{}", "<a>".repeat(1000)), ErrorKind::BadAnswer),
+        (200, listing(&" ".repeat(9 * 1024 * 1024)), ErrorKind::BadAnswer),
         (404, "<Error><Code>NoSuchBucket</Code></Error>".to_owned(), ErrorKind::Unavailable),
         (503, "<Error><Code>SlowDown</Code></Error>".to_owned(), ErrorKind::Unavailable),
         (503, "busy".to_owned(), ErrorKind::Unavailable),
@@ -97,13 +99,13 @@ async fn a_redirect_is_not_followed() {
         move |_| answer(307, &headers, b"")
     })
     .await;
-    assert_kind(driver.stat(&fresh_key()).await, ErrorKind::Unsupported, "S3");
+    assert_kind(driver.stat(&fresh_key()).await, ErrorKind::BadAnswer, "S3");
     let server = Scripted::start(move |_| answer(302, &headers, b"")).await;
     let config = http::Config {
         wire: servers::loopback(),
         ..http::Config::new(server.url(), Some(Login::Bearer { token: Secret::new("secret") }))
     };
-    assert_kind(open_http(config).await, ErrorKind::Unsupported, "HTTP");
+    assert_kind(open_http(config).await, ErrorKind::BadAnswer, "HTTP");
     assert_eq!(other.asked().len(), 0, "the secret goes nowhere else");
 }
 
@@ -218,9 +220,9 @@ async fn an_end_that_fails_with_status_200_publishes_nothing() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_range_that_is_another_is_no_content() {
     for (headers, expected) in [
-        ("content-range: bytes 0-9/100\r\n", ErrorKind::Other),
-        ("content-range: bytes 50-58/100\r\n", ErrorKind::Other),
-        ("content-range: nonsense\r\n", ErrorKind::Other),
+        ("content-range: bytes 0-9/100\r\n", ErrorKind::BadAnswer),
+        ("content-range: bytes 50-58/100\r\n", ErrorKind::BadAnswer),
+        ("content-range: nonsense\r\n", ErrorKind::BadAnswer),
         ("", ErrorKind::Unsupported),
     ] {
         let status = if headers.is_empty() { 200 } else { 206 };
@@ -243,7 +245,7 @@ async fn what_goes_on_is_the_same_object_or_nothing() {
         _ => answer(206, "etag: \"two\"\r\ncontent-range: bytes 500-999/1000\r\n", &[2; 500]),
     })
     .await;
-    assert_eq!(kind(read(&*driver, &fresh_key()).await), Some(ErrorKind::Other));
+    assert_eq!(kind(read(&*driver, &fresh_key()).await), Some(ErrorKind::BadAnswer));
 }
 
 /// A server whose addresses are queries, that wants a header of its own, and that knows neither ranges nor dates.

@@ -1,6 +1,7 @@
 //! A server that says what a test wants: no real one says such things when it is asked to.
 
 use std::{
+    collections::HashMap,
     net::SocketAddr,
     sync::{Arc, Mutex},
 };
@@ -74,7 +75,7 @@ impl Scripted {
     }
 }
 
-async fn read(stream: &mut TcpStream) -> Option<Asked> {
+pub(super) async fn read(stream: &mut TcpStream) -> Option<Asked> {
     let mut bytes = Vec::new();
     let end = loop {
         if let Some(at) = bytes.windows(4).position(|window| window == b"\r\n\r\n") {
@@ -107,4 +108,47 @@ pub(super) fn answer(status: u16, headers: &str, body: &[u8]) -> Vec<u8> {
 /// An answer of S3.
 pub(super) fn xml(status: u16, body: &str) -> Vec<u8> {
     answer(status, "content-type: application/xml\r\n", body.as_bytes())
+}
+
+/// A server of WebDAV as it should be, but for what is in folders: of that it says nothing.
+pub(super) fn dav() -> impl Fn(&Asked) -> Option<Vec<u8>> + Send + Sync {
+    let stored = Mutex::new(HashMap::<String, Vec<u8>>::new());
+    move |asked| {
+        let mut stored = stored.lock().unwrap();
+        let mut words = asked.line().split(' ').map(str::to_owned);
+        let (method, address) = (words.next()?, words.next()?);
+        Some(match (method.as_str(), stored.get(&address)) {
+            ("PROPFIND", _) if asked.header("depth") == Some("1") => return None,
+            ("OPTIONS", _) => answer(200, "dav: 1\r\n", b""),
+            ("PUT", _) => {
+                stored.insert(address, asked.body.clone());
+                answer(201, "", b"")
+            }
+            ("GET", Some(body)) if asked.header("range") == Some("bytes=10-19") => {
+                let range = format!("etag: \"x\"\r\ncontent-range: bytes 10-19/{}\r\n", body.len());
+                answer(206, &range, &body[10..20])
+            }
+            ("GET", Some(body)) => answer(200, "etag: \"x\"\r\n", body),
+            ("PROPFIND", Some(body)) => xml(207, &multistatus(&file(&address, body.len()))),
+            ("GET" | "PROPFIND", None) => answer(404, "", b""),
+            ("DELETE", _) => {
+                stored.remove(&address);
+                answer(204, "", b"")
+            }
+            _ => answer(201, "", b""),
+        })
+    }
+}
+
+/// An answer of WebDAV.
+pub(super) fn multistatus(responses: &str) -> String {
+    format!("<multistatus>{responses}</multistatus>")
+}
+
+/// A file in one.
+pub(super) fn file(href: &str, size: usize) -> String {
+    format!(
+        "<response><href>{href}</href><getcontentlength>{size}</getcontentlength>\
+         <getlastmodified>Sun, 22 Nov 2026 19:07:46 GMT</getlastmodified></response>"
+    )
 }

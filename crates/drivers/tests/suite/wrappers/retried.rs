@@ -73,6 +73,7 @@ async fn what_does_not_pass_is_told_at_once() {
         ErrorKind::Denied,
         ErrorKind::NotOnThisNode,
         ErrorKind::Unsupported,
+        ErrorKind::BadAnswer,
         ErrorKind::Other,
     ] {
         inner.plan([Fails(refusal)]);
