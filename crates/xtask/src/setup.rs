@@ -49,7 +49,7 @@ pub(crate) const SCHEMA: [Need; 3] = [Need::RustComponents, Need::Postgres, Need
 pub(crate) const LINT: [Need; 6] =
     [Need::RustComponents, Need::Openssl, Need::Buf, Need::CargoDeny, Need::Postgres, Need::Diesel];
 /// What the tests need to skip none. Go stands before what is built with it.
-pub(crate) const TESTS: [Need; 11] = [
+pub(crate) const TESTS: [Need; 12] = [
     Need::Openssl,
     Need::Postgres,
     Need::Git,
@@ -61,13 +61,14 @@ pub(crate) const TESTS: [Need; 11] = [
     Need::Rclone,
     Need::Nginx,
     Need::Apache,
+    Need::Curl,
 ];
 /// What the fuzz targets need.
 pub(crate) const FUZZ: [Need; 2] = [Need::Openssl, Need::Cpp];
 /// What transfers are compared with. A benchmark goes on without those it cannot get.
 pub(crate) const PEERS: [Need; 3] = [Need::Curl, Need::Rclone, Need::Nginx];
-/// All of it but what only benchmarks need.
-pub(crate) const EVERYTHING: [Need; 15] = [
+/// All of it.
+pub(crate) const EVERYTHING: [Need; 16] = [
     Need::RustComponents,
     Need::Openssl,
     Need::Postgres,
@@ -83,6 +84,7 @@ pub(crate) const EVERYTHING: [Need; 15] = [
     Need::Rclone,
     Need::Nginx,
     Need::Apache,
+    Need::Curl,
 ];
 
 /// Installs what is missing of `needs`, in their order.
