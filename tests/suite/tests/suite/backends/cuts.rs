@@ -16,6 +16,8 @@ const MIB: u64 = 1024 * 1024;
 const SIZE: u64 = 64 * MIB;
 /// Lost connections on each side; `COFFER_CUTS` asks for others.
 const CUTS: u64 = 5;
+/// Where each is one upload more.
+const FATAL_CUTS: u64 = 2;
 /// Those of one upload on the server's side: a request is sent four times, so that they never end it, wherever they are.
 const CUTS_OF_AN_UPLOAD: u64 = 3;
 /// Frames and heads of all messages: less than one of those has.
@@ -104,6 +106,7 @@ async fn connections_to_the_server_are_lost(kind: Kind) {
     let cuts = number_of_run("COFFER_CUTS", CUTS);
     let mut uploads = Uploads::of(&far, 3).await;
     let uncut = uploads.run(&far, "uncut").await;
+    let mut stored = vec![uncut.id];
     let (since, mut met, mut rounds, mut again) = (Instant::now(), 0, 0, 0);
     while met < cuts {
         let before = far.proxy.traffic().cuts;
@@ -119,7 +122,7 @@ async fn connections_to_the_server_are_lost(kind: Kind) {
         met += far.proxy.traffic().cuts - before;
         rounds += 1;
         assert!(rounds <= cuts, "{met} of {cuts} cuts in {rounds} uploads");
-        super::purge(&far.ann, &took.id).await;
+        stored.push(took.id);
     }
     println!(
         "{kind:?}: {met} cuts of the service's connections in {rounds} uploads in {:?}: nothing twice from the client; the service sent \
@@ -128,6 +131,10 @@ async fn connections_to_the_server_are_lost(kind: Kind) {
         again / met,
         uncut.to_server_bytes - SIZE,
     );
+    // Not one after the other: rclone's server refuses an object whose folder it is just removing, since it was empty.
+    for id in stored {
+        assert_eq!(super::purge(&far.ann, &id).await, SIZE as i64);
+    }
     far.is_settled().await;
 }
 
@@ -135,7 +142,7 @@ async fn connections_to_the_server_are_lost(kind: Kind) {
 async fn lost_connections_leave_nothing(kind: Kind) {
     let Some(far) = Remote::on(kind).await else { return };
     assert!(!far.check().await.capabilities.unwrap().resume);
-    let cuts = number_of_run("COFFER_CUTS", CUTS);
+    let cuts = number_of_run("COFFER_CUTS", FATAL_CUTS);
     let mut dice = Dice::of_run(5);
     let content = noise(SIZE as usize);
     let of_client = Proxy::start(far.cofferd.grpc_addr()).await;
