@@ -2,6 +2,7 @@
 
 mod transfer;
 
+use crate::setup;
 use crate::tests::{self, Binary};
 use crate::workspace::Workspace;
 
@@ -45,6 +46,22 @@ pub(crate) enum Bench {
         #[arg(long, default_value_t = 64)]
         readers: u32,
     },
+    /// Volumes on servers of S3, WebDAV and HTTP: a file up and down against `rclone copyto` and `curl` to the same server, and the most
+    /// memory that many uploads at once take.
+    Backends {
+        /// Size of the file.
+        #[arg(long, default_value_t = 1024, value_parser = clap::value_parser!(u32).range(1..))]
+        size_mib: u32,
+        /// Pairs; the two of a pair run one after the other, and take turns in being first.
+        #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
+        pairs: u32,
+        /// Uploads that are all under way at the same time.
+        #[arg(long, default_value_t = 32, value_parser = clap::value_parser!(u32).range(1..))]
+        uploads: u32,
+        /// Size of each.
+        #[arg(long, default_value_t = 128, value_parser = clap::value_parser!(u32).range(1..))]
+        each_mib: u32,
+    },
 }
 
 /// # Errors
@@ -55,12 +72,12 @@ pub(crate) fn run(workspace: &Workspace, bench: &Bench) -> anyhow::Result<()> {
         Bench::Resume { size_mib, pairs } => {
             let settings =
                 [("COFFER_SIZE_MIB", (*size_mib).into()), ("COFFER_PAIRS", (*pairs).into()), DURABLE];
-            tests::at_length(workspace, Binary::Suite, "speed::", &settings)
+            tests::at_length(workspace, Binary::Suite, &["speed::"], &settings)
         }
         Bench::Small { seconds, pairs } => {
             let settings =
                 [("COFFER_SECONDS", (*seconds).into()), ("COFFER_PAIRS", (*pairs).into()), DURABLE];
-            tests::at_length(workspace, Binary::Suite, "small_uploads::", &settings)
+            tests::at_length(workspace, Binary::Suite, &["small_uploads::"], &settings)
         }
         Bench::Memory { uploads, size_mib, idle, readers } => {
             let settings = [
@@ -69,7 +86,19 @@ pub(crate) fn run(workspace: &Workspace, bench: &Bench) -> anyhow::Result<()> {
                 ("COFFER_IDLE", (*idle).into()),
                 ("COFFER_READERS", (*readers).into()),
             ];
-            tests::at_length(workspace, Binary::Load, "memory::", &settings)
+            tests::at_length(workspace, Binary::Load, &["memory::"], &settings)
+        }
+        Bench::Backends { size_mib, pairs, uploads, each_mib } => {
+            setup::ensure(workspace, &setup::PEERS)?;
+            let settings = [
+                ("COFFER_SIZE_MIB", (*size_mib).into()),
+                ("COFFER_PAIRS", (*pairs).into()),
+                ("COFFER_UPLOADS", (*uploads).into()),
+                ("COFFER_EACH_MIB", (*each_mib).into()),
+                DURABLE,
+            ];
+            let tests = ["backends::peers::", "backends::crowd::"];
+            tests::at_length(workspace, Binary::Suite, &tests, &settings)
         }
     }
 }

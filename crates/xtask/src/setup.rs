@@ -51,7 +51,7 @@ pub(crate) const SCHEMA: [Need; 3] = [Need::RustComponents, Need::Postgres, Need
 pub(crate) const LINT: [Need; 6] =
     [Need::RustComponents, Need::Openssl, Need::Buf, Need::CargoDeny, Need::Postgres, Need::Diesel];
 /// What the tests need to skip none. Go stands before what is built with it.
-pub(crate) const TESTS: [Need; 12] = [
+pub(crate) const TESTS: [Need; 13] = [
     Need::Openssl,
     Need::Postgres,
     Need::Git,
@@ -64,13 +64,14 @@ pub(crate) const TESTS: [Need; 12] = [
     Need::Nginx,
     Need::Apache,
     Need::Minio,
+    Need::Curl,
 ];
 /// What the fuzz targets need.
 pub(crate) const FUZZ: [Need; 2] = [Need::Openssl, Need::Cpp];
 /// What transfers are compared with. A benchmark goes on without those it cannot get.
 pub(crate) const PEERS: [Need; 3] = [Need::Curl, Need::Rclone, Need::Nginx];
-/// All of it but what only benchmarks need.
-pub(crate) const EVERYTHING: [Need; 16] = [
+/// All of it.
+pub(crate) const EVERYTHING: [Need; 17] = [
     Need::RustComponents,
     Need::Openssl,
     Need::Postgres,
@@ -87,6 +88,7 @@ pub(crate) const EVERYTHING: [Need; 16] = [
     Need::Nginx,
     Need::Apache,
     Need::Minio,
+    Need::Curl,
 ];
 
 /// Installs what is missing of `needs`, in their order.

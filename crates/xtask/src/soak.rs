@@ -32,6 +32,21 @@ pub(crate) enum Soak {
         #[arg(long, default_value_t = 0x5EED)]
         seed: u64,
     },
+    /// Uploads to volumes on servers whose connections are lost, the client's or the service's.
+    Cuts {
+        /// Connections cut at random places, for each server and side.
+        #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..))]
+        cuts: u32,
+        /// Another seed takes other places.
+        #[arg(long, default_value_t = 0x5EED)]
+        seed: u64,
+    },
+    /// An object of many parts, up and down, and uploads that are given up.
+    Large {
+        /// Its size; the disk must hold it twice.
+        #[arg(long, default_value_t = 6 * 1024, value_parser = clap::value_parser!(u32).range(1..))]
+        size_mib: u32,
+    },
     /// Clients racing for what is left of quotas.
     Quota {
         /// Rounds of 256 clients racing for the last MiB.
@@ -74,30 +89,37 @@ pub(crate) fn run(workspace: &Workspace, soak: &Soak) -> anyhow::Result<()> {
         Soak::Http2 { .. } => Binary::Load,
         _ => Binary::Suite,
     };
-    let (names, settings): (&str, Vec<(&str, u64)>) = match soak {
-        Soak::Kill { kills, seed } => {
-            ("crash::nothing_acknowledged", vec![("COFFER_KILLS", (*kills).into()), ("COFFER_SEED", *seed)])
-        }
-        Soak::Steps { kills } => ("steps::", vec![("COFFER_KILLS", (*kills).into())]),
+    let (names, settings): (&[&str], Vec<(&str, u64)>) = match soak {
+        Soak::Kill { kills, seed } => (
+            &["crash::nothing_acknowledged"],
+            vec![("COFFER_KILLS", (*kills).into()), ("COFFER_SEED", *seed)],
+        ),
+        Soak::Steps { kills } => (&["steps::"], vec![("COFFER_KILLS", (*kills).into())]),
         Soak::Resume { size_mib, cuts, seed } => (
-            "resume::",
+            &["resume::"],
             vec![
                 ("COFFER_RESUME_MIB", (*size_mib).into()),
                 ("COFFER_CUTS", (*cuts).into()),
                 ("COFFER_SEED", *seed),
             ],
         ),
+        // The client's connections to a volume on a disk are cut among the others of `resume`.
+        Soak::Cuts { cuts, seed } => (
+            &["backends::cuts::", "resume::nothing_that_arrived"],
+            vec![("COFFER_CUTS", (*cuts).into()), ("COFFER_SEED", *seed)],
+        ),
+        Soak::Large { size_mib } => (&["backends::large::"], vec![("COFFER_LARGE_MIB", (*size_mib).into())]),
         Soak::Quota { rounds, seed } => {
             let rounds = ("COFFER_ROUNDS", (*rounds).into());
-            ("quota_races::", vec![rounds, ("COFFER_WAYS", 1), ("COFFER_SEED", *seed)])
+            (&["quota_races::"], vec![rounds, ("COFFER_WAYS", 1), ("COFFER_SEED", *seed)])
         }
         Soak::Model { cases, seed } => {
-            ("model::", vec![("COFFER_CASES", (*cases).into()), ("COFFER_SEED", *seed)])
+            (&["model::"], vec![("COFFER_CASES", (*cases).into()), ("COFFER_SEED", *seed)])
         }
         Soak::Paths { paths, seed } => {
-            ("hostile_paths::", vec![("COFFER_PATHS", (*paths).into()), ("COFFER_SEED", *seed)])
+            (&["hostile_paths::"], vec![("COFFER_PATHS", (*paths).into()), ("COFFER_SEED", *seed)])
         }
-        Soak::Http2 { seconds } => ("attacks::", vec![("COFFER_SECONDS", (*seconds).into())]),
+        Soak::Http2 { seconds } => (&["attacks::"], vec![("COFFER_SECONDS", (*seconds).into())]),
     };
     tests::at_length(workspace, binary, names, &settings)
 }

@@ -25,14 +25,14 @@ pub(crate) enum Binary {
 }
 
 /// Runs tests at length, in release: one after the other, so that each has the machine for itself and its figures stay together. The
-/// settings are the tests' environment variables.
+/// settings are the tests' environment variables; a test runs if its name holds one of `tests`.
 ///
 /// # Errors
 /// When a backend is missing, or a test fails.
 pub(crate) fn at_length(
     workspace: &Workspace,
     binary: Binary,
-    tests: &str,
+    tests: &[&str],
     settings: &[(&str, u64)],
 ) -> anyhow::Result<()> {
     setup::ensure(workspace, &setup::TESTS)?;
@@ -41,8 +41,8 @@ pub(crate) fn at_length(
         Binary::Load => ("coffer-load", "load"),
     };
     let mut command = workspace.cargo();
-    command.args(["test", "--release", "-p", package, "--test", name, "--", tests]);
-    command.args(["--nocapture", "--test-threads=1"]);
+    command.args(["test", "--release", "-p", package, "--test", name, "--"]);
+    command.args(tests).args(["--nocapture", "--test-threads=1"]);
     command.envs(settings.iter().map(|(name, value)| (name, value.to_string())));
     run_command(&mut command)
 }

@@ -7,6 +7,7 @@ mod nginx;
 mod process;
 mod rclone;
 
+pub use missing::find;
 pub use process::Server;
 
 use std::sync::{Arc, Mutex, PoisonError, Weak};

@@ -2,11 +2,11 @@
 
 use std::{env, path::PathBuf};
 
-/// Where a program is.
+/// Where a program is; `None`, which is told, if it is missing.
 ///
 /// # Panics
 /// If it is missing and `COFFER_REQUIRE_BACKENDS=1`.
-pub(crate) fn find(program: &str) -> Option<PathBuf> {
+pub fn find(program: &str) -> Option<PathBuf> {
     let target = env::var_os("CARGO_TARGET_DIR").map(PathBuf::from);
     let target =
         target.unwrap_or_else(|| PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../../target")));

@@ -77,6 +77,26 @@ pub struct Traffic {
     pub to_client_bytes: u64,
 }
 
+/// Places in what clients send at which connections are cut.
+#[derive(Debug, Default)]
+struct Places {
+    sent_bytes: u64,
+    next: VecDeque<u64>,
+}
+
+impl Places {
+    /// Takes the next bytes that a client has sent. Answers how many of them pass, if its connection is cut then.
+    fn take(&mut self, bytes: u64) -> Option<u64> {
+        let passed = self.next.front().and_then(|place| place.checked_sub(self.sent_bytes));
+        let passed = passed.filter(|passed| *passed < bytes);
+        self.sent_bytes += passed.unwrap_or(bytes);
+        if passed.is_some() {
+            self.next.pop_front();
+        }
+        passed
+    }
+}
+
 /// A proxy on loopback. Ends with its connections when dropped.
 pub struct Proxy {
     addr: SocketAddr,
@@ -88,6 +108,7 @@ pub struct Proxy {
 struct Shared {
     upstream: Mutex<String>,
     plan: Mutex<VecDeque<Fault>>,
+    places: Mutex<Places>,
     connections: AtomicU64,
     cuts: AtomicU64,
     to_server_bytes: AtomicU64,
@@ -104,6 +125,7 @@ impl Proxy {
         let shared = Arc::new(Shared {
             upstream: Mutex::new(upstream.to_owned()),
             plan: Mutex::default(),
+            places: Mutex::default(),
             connections: AtomicU64::new(0),
             cuts: AtomicU64::new(0),
             to_server_bytes: AtomicU64::new(0),
@@ -133,6 +155,13 @@ impl Proxy {
     /// How many planned faults have met no connection yet.
     pub fn planned(&self) -> usize {
         self.shared.plan.lock().expect("no panic while locked").len()
+    }
+
+    /// Cuts connections by what all clients together send from now on: after each of so many bytes, in ascending order, the connection that
+    /// brings the next one, whatever else its fault is. Replaces earlier places.
+    pub fn cut_at(&self, places: impl IntoIterator<Item = u64>) {
+        *self.shared.places.lock().expect("no panic while locked") =
+            Places { sent_bytes: 0, next: places.into_iter().collect() };
     }
 
     /// Cuts every connection there is.
@@ -195,9 +224,9 @@ async fn connection(mut client: TcpStream, shared: Arc<Shared>, fault: Fault) {
     let end = {
         let (from_client, to_client) = client.split();
         let (from_server, to_server) = server.split();
-        let pump = |counter| Pump { counter, is_paused: shared.is_paused.subscribe() };
-        let up = pump(&shared.to_server_bytes).requests(from_client, to_server, fault);
-        let down = pump(&shared.to_client_bytes).answers(from_server, to_client, fault);
+        let pump = |counter, places| Pump { counter, places, is_paused: shared.is_paused.subscribe() };
+        let up = pump(&shared.to_server_bytes, Some(&shared.places)).requests(from_client, to_server, fault);
+        let down = pump(&shared.to_client_bytes, None).answers(from_server, to_client, fault);
         tokio::select! {
             ended = async { tokio::try_join!(up, down) } => ended.err(),
             _ = cut_now.changed() => Some(End::Cut),

@@ -1,10 +1,13 @@
 //! One direction of a connection.
 
 use super::{
-    Fault, Reply,
+    Fault, Places, Reply,
     frames::{Frame, PREFACE_BYTES},
 };
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{
+    Mutex,
+    atomic::{AtomicU64, Ordering},
+};
 use tokio::{
     io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _},
     sync::watch,
@@ -24,6 +27,8 @@ pub(super) enum End {
 /// Carries bytes and counts them.
 pub(super) struct Pump<'a> {
     pub(super) counter: &'a AtomicU64,
+    /// Where connections are cut, if this is the direction that counts for it.
+    pub(super) places: Option<&'a Mutex<Places>>,
     pub(super) is_paused: watch::Receiver<bool>,
 }
 
@@ -141,8 +146,13 @@ impl Pump<'_> {
 
     async fn pass(&mut self, to: &mut (impl AsyncWrite + Unpin), bytes: &[u8]) -> Result<(), End> {
         self.is_paused.wait_for(|is_paused| !is_paused).await.map_err(|_| End::Broken)?;
-        to.write_all(bytes).await.map_err(|_| End::Broken)?;
-        self.counter.fetch_add(bytes.len() as u64, Ordering::Relaxed);
-        Ok(())
+        let cut_after = self.places.and_then(|places| {
+            let mut places = places.lock().expect("no panic while locked");
+            places.take(bytes.len() as u64)
+        });
+        let passed = cut_after.map_or(bytes, |passed| &bytes[..passed as usize]);
+        to.write_all(passed).await.map_err(|_| End::Broken)?;
+        self.counter.fetch_add(passed.len() as u64, Ordering::Relaxed);
+        if cut_after.is_some() { Err(End::Cut) } else { Ok(()) }
     }
 }

@@ -68,6 +68,23 @@ async fn a_connection_is_cut_after_exactly_so_many_bytes() {
 }
 
 #[tokio::test]
+async fn places_of_cuts_are_counted_over_all_connections() {
+    let (addr, mut seen) = server(Vec::new()).await;
+    let proxy = Proxy::start(&addr).await;
+    for round in 0..2 {
+        proxy.cut_at([70_001, 70_001, 100_000, 1_000_000]);
+        for (sent, arrives) in [(80_000, 70_001), (80_000, 0), (80_000, 29_999), (50_000, 50_000)] {
+            let mut client = TcpStream::connect(proxy.addr()).await.unwrap();
+            let _ = client.write_all(&vec![3; sent]).await;
+            let _ = client.shutdown().await;
+            assert_eq!(seen.recv().await.unwrap().len(), arrives);
+        }
+        let Traffic { cuts, to_server_bytes, .. } = proxy.traffic();
+        assert_eq!((cuts, to_server_bytes), (3 * (round + 1), 150_000 * (round + 1)));
+    }
+}
+
+#[tokio::test]
 async fn an_answer_is_lost_where_it_was_said() {
     let (settings, headers, trailers) = (frame(4, 0, &[]), frame(1, 4, b"headers"), frame(1, 5, b"trailers"));
     let (addr, mut seen) = server([settings.clone(), headers.clone(), trailers].concat()).await;

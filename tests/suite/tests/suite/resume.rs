@@ -29,14 +29,14 @@ const MAX_RESENT_PER_KILL: u64 = (16 + 4 + 2) * MIB;
 /// Lost connections of an upload and of a download; `COFFER_CUTS` asks for others.
 const CUTS: u64 = 25;
 /// What may be sent again after a lost connection: the message that was cut, with frames and the calls that find out where to go on.
-const MAX_RESENT_PER_CUT: u64 = 256 * 1024 + 8 * 1024;
+pub(crate) const MAX_RESENT_PER_CUT: u64 = 256 * 1024 + 8 * 1024;
 /// The same of a download, whose reset loses what the client had not taken yet: the transport's window.
 const MAX_FETCHED_AGAIN_PER_CUT: u64 = 4 * MIB;
 /// Longest that one transfer may take, with everything that happens to it.
 const PATIENCE: Duration = Duration::from_secs(240);
 
 /// A `coffer` command of a caller against an address.
-fn coffer(addr: &str, token: &str, arguments: &[&str]) -> Command {
+pub(crate) fn coffer(addr: &str, token: &str, arguments: &[&str]) -> Command {
     let mut command = Command::from(command("coffer"));
     command.args(arguments).env("COFFER_ADDR", format!("http://{addr}")).env("COFFER_TOKEN", token);
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
@@ -50,7 +50,7 @@ fn upload(addr: &str, token: &str, source: &Path, path: &str) -> Child {
 }
 
 /// The document that a command ends with.
-async fn ended(child: Child) -> Value {
+pub(crate) async fn ended(child: Child) -> Value {
     let output = tokio::time::timeout(PATIENCE, child.wait_with_output()).await;
     let output = output.expect("it ends in time").unwrap();
     assert!(output.status.success(), "{}: {}", output.status, String::from_utf8_lossy(&output.stderr));
@@ -58,7 +58,7 @@ async fn ended(child: Child) -> Value {
 }
 
 /// A file of so many MiB that differ from each other, and its SHA-256.
-fn content(directory: &Path, mib: u64, dice: &mut Dice) -> (PathBuf, String) {
+pub(crate) fn content(directory: &Path, mib: u64, dice: &mut Dice) -> (PathBuf, String) {
     use sha2::Digest as _;
     let path = directory.join("source.bin");
     let mut file = File::create(&path).unwrap();
@@ -75,7 +75,7 @@ fn content(directory: &Path, mib: u64, dice: &mut Dice) -> (PathBuf, String) {
     (path, data_encoding::HEXLOWER.encode(&hash.finalize()))
 }
 
-fn sha256_of_file(path: &Path) -> String {
+pub(crate) fn sha256_of_file(path: &Path) -> String {
     use sha2::Digest as _;
     let (mut file, mut hash, mut buffer) = (File::open(path).unwrap(), sha2::Sha256::new(), vec![0; 1 << 20]);
     loop {
