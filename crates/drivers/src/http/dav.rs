@@ -180,7 +180,13 @@ impl Client {
 
     /// Makes a folder. One that is there is a success.
     pub(super) async fn make_folder(&self, folder: &str) -> Result<(), Failure> {
-        match insist(|| self.tell(Ask::new("MKCOL", folder))).await {
+        let ask = || insist(|| self.tell(Ask::new("MKCOL", folder)));
+        let outcome = match ask().await {
+            // So Apache answers the second of two who make it at the same moment; asked again, it says that it is there.
+            Err(failure) if failure.status() == Some(403) => ask().await,
+            outcome => outcome,
+        };
+        match outcome {
             Err(failure) if failure.status() == Some(405) => Ok(()),
             outcome => outcome,
         }
