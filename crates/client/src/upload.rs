@@ -37,7 +37,8 @@ impl Client {
     ///
     /// When the connection or the service goes away, it goes on from what the service has stored, until there was no
     /// progress for [`Timeouts::retry`](crate::Timeouts::retry). A `spec` without a `request_id` gets one; with the
-    /// `request_id` of an unfinished upload and the same spec that upload goes on.
+    /// `request_id` of an unfinished upload and the same spec that upload goes on. On a volume where nothing can be gone on with, a
+    /// `spec` without a `request_id` is sent once.
     ///
     /// Dropping the future leaves the upload open for [`resume_file`](Self::resume_file), until it expires or is cancelled.
     ///

@@ -15,7 +15,7 @@ use futures_util::future::{Either, select};
 use std::{future::Future, pin::pin, time::Duration};
 use tokio::sync::{mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::{Response, Status, Streaming};
+use tonic::{Code, Response, Status, Streaming};
 use v1::bidi_write_file_request::FirstMessage;
 
 /// Between two looks at an upload that is being made a file.
@@ -28,7 +28,7 @@ const CRC32C: &str = "CRC-32C";
 
 /// How the service knows the upload.
 pub(super) enum Begin {
-    /// By what it is to be, with a `request_id`, which is new unless something may have been begun with it.
+    /// By what it is to be, with a `request_id`, which is new unless something may have been begun with it. Without one there is one attempt.
     Spec { spec: Box<v1::UploadSpec>, is_new: bool },
     /// By its id.
     Id(String),
@@ -81,6 +81,13 @@ impl<'a, P: FnMut(Progress) + Send> Transfer<'a, P> {
                 Ok(file) => return Ok(self.uploaded(file)),
                 Err(error) => error,
             };
+            if self.drops_request(&error) {
+                self.attempts = 0;
+                continue;
+            }
+            if !self.is_repeatable() {
+                return Err(error);
+            }
             if self.known.persisted_bytes > before_bytes {
                 retry.progressed();
             }
@@ -88,6 +95,24 @@ impl<'a, P: FnMut(Progress) + Send> Transfer<'a, P> {
                 return Err(self.given_up(error).await);
             }
         }
+    }
+
+    /// Whether all that is refused is that the upload could be gone on with, as volumes on plain HTTP servers have to; then it is begun
+    /// without a request, for one attempt.
+    fn drops_request(&mut self, error: &Error) -> bool {
+        let is_refused = error.refusal().is_some_and(|refusal| refusal.code == Code::Unimplemented);
+        match &mut self.begin {
+            Begin::Spec { spec, is_new: true } if is_refused && !spec.request_id.is_empty() => {
+                spec.request_id.clear();
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// Whether another attempt has one effect with those before it.
+    fn is_repeatable(&self) -> bool {
+        !matches!(&self.begin, Begin::Spec { spec, .. } if spec.request_id.is_empty())
     }
 
     fn uploaded(self, file: v1::File) -> Uploaded {

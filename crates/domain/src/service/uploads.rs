@@ -85,6 +85,7 @@ impl Coffer {
                     return Ok(upload);
                 }
                 let plan = me.plan(&caller, spec.clone(), &trail).await?;
+                me.driver_for(&plan).await?;
                 let intent = plan.intent(UploadId::new(), me.0.start, me.0.settings.open_uploads, None);
                 let operation = trail.operation().with("upload", intent.id.to_string());
                 match me.store().open_upload(&intent, Some(&operation)).await {

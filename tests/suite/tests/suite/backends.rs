@@ -30,6 +30,7 @@ use super::{
     crash::settle_at,
     endpoints,
     quotas::nothing_drifts,
+    resume::{coffer, ended},
     strategies::{objects, purge},
     uploads::{self, sha256, until},
     volumes::create,
@@ -237,6 +238,25 @@ async fn a_sick_server_hurts_its_volume(kind: Kind) {
     far.ann.upload(on_far("afterwards"), b"hello").await.unwrap();
 }
 
+/// The server takes no part of an object, and lists none.
+async fn nothing_can_be_gone_on_with(kind: Kind) {
+    let Some(far) = Remote::on(kind).await else { return };
+    let status = far.ann.start_upload(resumable("resumed")).await.unwrap_err();
+    assert_eq!(status.code(), Code::Unimplemented, "{status:?}");
+    let status = far.ann.upload(resumable("resumed"), b"hello").await.unwrap_err();
+    assert_eq!(status.code(), Code::Unimplemented, "{status:?}");
+    far.is_settled().await;
+
+    let directory = tempfile::tempdir().unwrap();
+    let (source, content) = (directory.path().join("source"), noise(3 * MIB));
+    std::fs::write(&source, &content).unwrap();
+    let arguments = ["upload", source.to_str().unwrap(), "whole", "--volume", "far", "--json"];
+    let file = ended(coffer(&far.cofferd.grpc_addr, &far.token, &arguments).spawn().unwrap()).await;
+    assert_eq!((&file["sha256"], &file["upload"]["attempts"]), (&sha256(&content).into(), &1.into()));
+    assert!(far.read(file["id"].as_str().unwrap(), 0, 0).await.unwrap() == content);
+    far.is_settled().await;
+}
+
 on_servers! {
     s3_of_rclone: Kind::RcloneS3 =>
         files_live, an_upload_survives_the_service, a_sick_server_hurts_its_volume;
@@ -244,5 +264,5 @@ on_servers! {
         files_live, an_upload_survives_the_service, a_sick_server_hurts_its_volume;
     webdav_of_apache: Kind::ApacheDav =>
         files_live, an_upload_survives_the_service, a_sick_server_hurts_its_volume;
-    http_of_nginx: Kind::Nginx => files_live, a_sick_server_hurts_its_volume;
+    http_of_nginx: Kind::Nginx => files_live, nothing_can_be_gone_on_with, a_sick_server_hurts_its_volume;
 }

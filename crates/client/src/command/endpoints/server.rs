@@ -11,13 +11,13 @@ pub(super) struct Where {
     #[arg(long, value_name = "URL", requires = "bucket", conflicts_with = "http")]
     s3: Option<String>,
     /// Name of the bucket
-    #[arg(long, value_name = "NAME", requires = "s3")]
+    #[arg(long, value_name = "NAME", requires = "s3", conflicts_with = "http")]
     bucket: Option<String>,
     /// What requests are signed for [default: us-east-1]
-    #[arg(long, value_name = "NAME", requires = "s3")]
+    #[arg(long, value_name = "NAME", requires = "s3", conflicts_with = "http")]
     region: Option<String>,
     /// The bucket stands before the host, and not in the path
-    #[arg(long, requires = "s3")]
+    #[arg(long, requires = "s3", conflicts_with = "http")]
     bucket_in_host: bool,
     /// An HTTP or WebDAV server: URL that keys are put behind
     #[arg(long, value_name = "URL")]

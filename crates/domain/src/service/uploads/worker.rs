@@ -81,9 +81,18 @@ struct Orders {
 }
 
 impl Coffer {
+    /// The driver of an upload's volume, where that can do what is asked: with a request, go on with it.
+    pub(super) async fn driver_for(&self, plan: &Plan) -> Result<Arc<dyn Driver>> {
+        let driver = self.driver(&plan.volume).await?;
+        if plan.spec.request.is_some() && !driver.capabilities().resume {
+            return Err(Error::Unsupported("go on with an upload, which a request_id asks for"));
+        }
+        Ok(driver)
+    }
+
     /// Records a new upload, and starts its worker.
     pub(super) async fn write_new(&self, plan: Plan, trail: &Trail) -> Result<Writing> {
-        let driver = self.driver(&plan.volume).await?;
+        let driver = self.driver_for(&plan).await?;
         let intent = plan.intent(UploadId::new(), self.0.start, self.0.settings.open_uploads, None);
         let seat = match &intent.request {
             Some(_) => Some(self.0.sessions.take(intent.id).await?),
