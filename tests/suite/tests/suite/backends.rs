@@ -251,7 +251,7 @@ async fn nothing_can_be_gone_on_with(kind: Kind) {
     let (source, content) = (directory.path().join("source"), noise(3 * MIB));
     std::fs::write(&source, &content).unwrap();
     let arguments = ["upload", source.to_str().unwrap(), "whole", "--volume", "far", "--json"];
-    let file = ended(coffer(&far.cofferd.grpc_addr, &far.token, &arguments).spawn().unwrap()).await;
+    let file = ended(coffer(far.cofferd.grpc_addr(), &far.token, &arguments).spawn().unwrap()).await;
     assert_eq!((&file["sha256"], &file["upload"]["attempts"]), (&sha256(&content).into(), &1.into()));
     assert!(far.read(file["id"].as_str().unwrap(), 0, 0).await.unwrap() == content);
     far.is_settled().await;
