@@ -37,6 +37,7 @@ async fn s3(
         let line = asked.line().to_owned();
         let method = line.split(' ').next().unwrap();
         match method {
+            _ if line.contains("?versioning") => xml(200, "<VersioningConfiguration/>"),
             _ if line.contains("/.coffer/check/") => xml(400, "<Error><Code>BadDigest</Code></Error>"),
             "HEAD" if line.contains("/from ") => head_of(12 * MIB),
             "HEAD" if line.contains("/to ") && is_there.load(SeqCst) => head_of(12 * MIB),

@@ -120,7 +120,7 @@ async fn a_bucket_that_does_not_tell_keeps_no_versions() {
         (501, "<Error><Code>NotImplemented</Code></Error>", Ok(false)),
         (403, "<Error><Code>AccessDenied</Code></Error>", Ok(false)),
         (400, "<Error><Code>InvalidRequest</Code></Error>", Ok(false)),
-        (200, "<html/>", Err(ErrorKind::Other)),
+        (200, "<html/>", Err(ErrorKind::BadAnswer)),
         (404, "<Error><Code>NoSuchBucket</Code></Error>", Err(ErrorKind::Unavailable)),
         (503, "<Error><Code>SlowDown</Code></Error>", Err(ErrorKind::Unavailable)),
     ] {
