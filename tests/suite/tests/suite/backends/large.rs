@@ -6,6 +6,14 @@ use super::{
     resumable,
 };
 use crate::uploads::until;
+use coffer_domain::{
+    driver::Driver as _,
+    egress::Policy,
+    id::{UploadId, VersionId},
+    path::Key,
+    secret::Secret,
+};
+use coffer_drivers::{WireOptions, s3};
 use coffer_proto::v1::{self, UploadState, volume::Backend};
 use coffer_test_servers::{ACCESS_KEY, Kind, SECRET_KEY, find};
 use coffer_tests::{
@@ -83,8 +91,28 @@ async fn a_large_object_arrives_in_parts(kind: Kind) {
     assert_eq!(read, (sha256, size));
     println!("{kind:?}: {} MiB up in {up:.1?}, down in {down:.1?}, the same SHA-256", size / MIB);
     far.is_settled().await;
+    if matches!(far.backend, Backend::S3(_)) {
+        is_copied_by_its_bucket(&far, size).await;
+    }
     assert_eq!(super::purge(&far.ann, &file.id).await, size as i64);
     far.is_settled().await;
+}
+
+/// The bucket makes another object of the only one, of which no byte passes through here.
+async fn is_copied_by_its_bucket(far: &Remote, size: u64) {
+    let policy = Policy { allow: vec!["127.0.0.0/8".parse().unwrap()], deny: Vec::new() };
+    let wire = WireOptions { policy, ..WireOptions::default() };
+    let config = s3::Config::new(far.server.url(), &far.name, ACCESS_KEY, Secret::new(SECRET_KEY));
+    let driver = s3::S3::open(s3::Config { wire, ..config }).await.unwrap();
+    let objects = driver.list("", None, 10).await.unwrap();
+    let [object] = &objects[..] else { panic!("{objects:?}") };
+    let (upload, copy, since) = (UploadId::new(), Key::of_version(VersionId::new()), Instant::now());
+    assert_eq!(driver.copy(upload, &object.key, &copy).await.unwrap().size, size);
+    println!("copied by its server in {:.1?}", since.elapsed());
+    let [object, copied] = [&object.key, &copy].map(|key| far.place.join(key.as_str()));
+    assert!(Command::new("cmp").args([object, copied]).status().await.unwrap().success());
+    driver.delete(&copy).await.unwrap();
+    driver.sweep(upload).await.unwrap();
 }
 
 /// The service is killed, and nobody goes on with what it was writing: the reconciler finds it and gives it up.
