@@ -27,8 +27,9 @@ use tokio::{
 };
 use tracing::Instrument as _;
 
-/// Bytes after which progress is recorded without waiting for the interval to pass.
-const CHECKPOINT_BYTES: u64 = 12 * 1024 * 1024;
+/// Bytes after which progress is recorded without waiting for the interval to pass: half of what may be unrecorded, so that as much again
+/// is written while one checkpoint becomes durable, and nobody waits for it.
+const CHECKPOINT_BYTES: u64 = MAX_UNRECORDED_BYTES / 2;
 /// Most bytes that are written ahead of what is recorded: after a crash of the node no more has to be sent again.
 const MAX_UNRECORDED_BYTES: u64 = 16 * 1024 * 1024;
 /// First step in which an upload of unknown size grows what it holds; each next one is twice as large.
