@@ -225,7 +225,7 @@ impl Coffer {
 
     /// Compares a volume's listing with its rows, both in the order of keys, then what is staged with unfinished uploads.
     async fn compare(&self, volume: &Volume, mode: Mode) -> Result<VolumeReport> {
-        let driver = self.driver(volume).await?;
+        let driver = self.driver_told(volume, Error::to_operator).await?;
         self.verify(volume, &*driver).await?;
         let mut comparison =
             Comparison { coffer: self, volume, driver, mode, began: now(), report: VolumeReport::default() };

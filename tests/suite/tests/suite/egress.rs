@@ -328,7 +328,7 @@ async fn a_volume_that_may_not_be_reached_any_more_is_not() {
             "{of}: {status:?}"
         );
         // Which address it is, is for those who run the service.
-        assert!(of == "reconcile" || !status.message().contains("127.0.0.1"), "{of}: {status:?}");
+        assert_eq!(of == "reconcile", status.message().contains("127.0.0.1"), "{of}: {status:?}");
     }
     assert_eq!(proxy.traffic().connections, before, "nobody has called");
     // Nothing else is hurt.
