@@ -263,6 +263,8 @@ pub(crate) fn to_provider(provider: coffer_domain::volume::Provider) -> v1::Prov
         coffer_domain::volume::Provider::Local => v1::Provider::Local,
         coffer_domain::volume::Provider::S3 => v1::Provider::S3,
         coffer_domain::volume::Provider::Http => v1::Provider::Http,
+        coffer_domain::volume::Provider::Ftp => v1::Provider::Ftp,
+        coffer_domain::volume::Provider::Sftp => v1::Provider::Sftp,
     }
 }
 

@@ -220,6 +220,7 @@ fn taken_kind(taken: Taken) -> &'static str {
         Taken::VolumeName => "volume",
         Taken::LocalPath => "local path",
         Taken::Endpoint => "endpoint",
+        Taken::Credential => "credential",
     }
 }
 

@@ -260,9 +260,12 @@ pub enum Taken {
     /// The directory is approved already.
     #[error("this path is approved already")]
     LocalPath,
-    /// The bucket or URL is an endpoint already.
-    #[error("this bucket or URL is an endpoint already")]
+    /// The bucket, URL or place on a server is an endpoint already.
+    #[error("this bucket, URL or place on a server is an endpoint already")]
     Endpoint,
+    /// The endpoint can have one credential only, and has it.
+    #[error("this endpoint has its credential already, which can be updated")]
+    Credential,
 }
 
 /// What a retry would meet differently.
@@ -411,9 +414,9 @@ impl Error {
             Self::PermissionDenied(_) => "PERMISSION_DENIED",
             Self::AlreadyExists(Taken::Path) => "PATH_TAKEN",
             Self::AlreadyExists(Taken::Place) => "PATH_OCCUPIED",
-            Self::AlreadyExists(Taken::FileName | Taken::VolumeName | Taken::LocalPath | Taken::Endpoint) => {
-                "NAME_TAKEN"
-            }
+            Self::AlreadyExists(
+                Taken::FileName | Taken::VolumeName | Taken::LocalPath | Taken::Endpoint | Taken::Credential,
+            ) => "NAME_TAKEN",
             Self::Conflict(Conflict::Etag) => "ETAG_MISMATCH",
             Self::Conflict(Conflict::InFlight) => "REQUEST_IN_FLIGHT",
             Self::Conflict(Conflict::Fenced) => "UPLOAD_FENCED",

@@ -60,6 +60,8 @@ pub struct Settings {
     pub default_volume: String,
     /// Directories below which local paths may be approved.
     pub allowed_roots: Vec<PathBuf>,
+    /// The folder below which files of private keys may be used; `None`: none may.
+    pub key_folder: Option<PathBuf>,
     /// How long a stream may make no progress.
     pub stall_timeout: Duration,
     /// Age below which an object without a row is left alone: longer than any commit, and than the age of a backup that may be restored.
@@ -77,6 +79,7 @@ impl Default for Settings {
         Self {
             default_volume: "main".to_owned(),
             allowed_roots: Vec::new(),
+            key_folder: None,
             stall_timeout: Duration::from_secs(30),
             orphan_grace: Duration::from_secs(24 * 3_600),
             lease: Duration::from_secs(15),

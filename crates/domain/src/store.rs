@@ -169,7 +169,8 @@ pub trait Store: Send + Sync + 'static {
         request: Option<&Request>,
     ) -> Result<()>;
 
-    /// Adds a credential. `NotFound` if its endpoint is absent, `Invalid` if it cannot open such a one.
+    /// Adds a credential. `NotFound` if its endpoint is absent, `Invalid` if it cannot open such a one, `AlreadyExists` if that has one and can have
+    /// no more.
     async fn create_credential(
         &self,
         credential: &Credential,

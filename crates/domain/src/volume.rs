@@ -2,9 +2,10 @@
 
 mod place;
 
-pub use place::{HttpPlace, OpenBackend, Place, S3Place};
+pub use place::{FtpPlace, HttpPlace, OpenBackend, Place, S3Place, SftpPlace};
 
 use crate::{
+    endpoint::Server,
     error::{FieldViolation, Resource},
     id::{CredentialId, EndpointId, LocalPathId, VolumeId},
     path::{PathRules, check_segment},
@@ -111,15 +112,21 @@ pub enum Backend {
         #[serde(default)]
         use_query_params: bool,
     },
+    /// An FTP or SFTP server: which, it says itself.
+    Ftp {
+        /// Which endpoint. It has one credential at most.
+        ftp_id: EndpointId,
+    },
 }
 
 impl Backend {
-    /// The kind of backend its files are on.
-    pub fn provider(&self) -> Provider {
+    /// Whether it can stand on such a server.
+    pub fn fits(&self, server: &Server) -> bool {
         match self {
-            Self::Local { .. } => Provider::Local,
-            Self::S3 { .. } => Provider::S3,
-            Self::Http { .. } => Provider::Http,
+            Self::Local { .. } => false,
+            Self::S3 { .. } => matches!(server, Server::S3Bucket(_)),
+            Self::Http { .. } => matches!(server, Server::Http(_)),
+            Self::Ftp { .. } => matches!(server, Server::Ftp(_) | Server::Sftp(_)),
         }
     }
 
@@ -129,6 +136,7 @@ impl Backend {
             Self::Local { .. } => "local",
             Self::S3 { .. } => "s3",
             Self::Http { .. } => "http",
+            Self::Ftp { .. } => "ftp",
         }
     }
 
@@ -139,6 +147,7 @@ impl Backend {
             Self::S3 { bucket_id: id, credential_id } | Self::Http { endpoint_id: id, credential_id, .. } => {
                 Some((*id, *credential_id))
             }
+            Self::Ftp { ftp_id } => Some((*ftp_id, None)),
         }
     }
 }
@@ -153,6 +162,10 @@ pub enum Provider {
     S3,
     /// An HTTP or WebDAV server.
     Http,
+    /// An FTP server.
+    Ftp,
+    /// An SFTP server.
+    Sftp,
 }
 
 impl Provider {
@@ -162,6 +175,8 @@ impl Provider {
             Self::Local => "local",
             Self::S3 => "s3",
             Self::Http => "http",
+            Self::Ftp => "ftp",
+            Self::Sftp => "sftp",
         }
     }
 }
@@ -174,6 +189,8 @@ impl FromStr for Provider {
             "local" => Ok(Self::Local),
             "s3" => Ok(Self::S3),
             "http" => Ok(Self::Http),
+            "ftp" => Ok(Self::Ftp),
+            "sftp" => Ok(Self::Sftp),
             _ => Err(UnknownValue),
         }
     }

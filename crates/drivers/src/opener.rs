@@ -1,10 +1,10 @@
 //! Opens the driver of a volume, with all wrappers.
 
-use crate::{WireOptions, http, local, s3, wrap};
+use crate::{WireOptions, error::error, http, local, s3, wrap};
 use async_trait::async_trait;
 use coffer_domain::{
     budget::Budget,
-    driver::{Driver, Open, Result},
+    driver::{Driver, ErrorKind, Open, Result},
     volume::{HttpPlace, OpenBackend, Place, S3Place},
 };
 use std::sync::Arc;
@@ -60,6 +60,14 @@ impl Open for Opener {
             }
             Place::S3(place) => Arc::new(s3::S3::open(self.s3(place, prefix)).await?),
             Place::Http(place) => Arc::new(http::Http::open(self.http(place, prefix)).await?),
+            Place::Ftp(_) | Place::Sftp(_) => {
+                return Err(error(
+                    ErrorKind::Unsupported,
+                    "open",
+                    None,
+                    "there is no driver for such servers",
+                ));
+            }
         };
         Ok(wrap::all(driver, &self.options))
     }

@@ -1,5 +1,7 @@
 //! What opens endpoints, sealed.
 
+mod ftp;
+
 use coffer_domain::endpoint::{Credential, CredentialChanges, CredentialKind, Endpoint, Login, Server};
 use coffer_domain::error::{Error, State};
 use coffer_domain::id::{CredentialId, EndpointId};
@@ -20,6 +22,7 @@ use crate::endpoints;
 use crate::error::{Step, unreadable};
 use crate::schema::{http_credentials, s3_credentials, storage_volumes};
 use crate::secrets::{Column, KeyRing, Sealed, shown};
+use ftp::FtpRow;
 
 #[derive(Debug, Queryable, Selectable, Insertable)]
 #[diesel(table_name = s3_credentials, check_for_backend(Pg))]
@@ -47,6 +50,14 @@ struct HttpRow {
 enum Row {
     S3(S3Row),
     Http(HttpRow),
+    Ftp(FtpRow),
+}
+
+/// What is written of a credential.
+enum Sealing {
+    S3(S3Row),
+    Http(HttpRow),
+    Ftp(ftp::Stored),
 }
 
 /// What is sealed of a login to an HTTP server.
@@ -69,8 +80,8 @@ enum HttpSecret {
     },
 }
 
-impl Row {
-    fn seal(keys: &KeyRing, credential: &Credential, login: &Login) -> Step<Self> {
+impl Sealing {
+    fn of(keys: &KeyRing, credential: &Credential, login: &Login) -> Step<Self> {
         let Credential { id, endpoint, kind: _, description, created_at } = credential.clone();
         let (id, endpoint) = (id.uuid(), endpoint.uuid());
         let secret = |login: HttpSecret| serde_json::to_string(&login).map(Secret::new).map_err(unreadable);
@@ -95,12 +106,21 @@ impl Row {
                 "custom_header",
                 secret(HttpSecret::CustomHeader { name: name.clone(), value: value.clone() })?,
             ),
+            Login::Password { password } => {
+                return ftp::Stored::password(keys, credential.endpoint, password).map(Self::Ftp);
+            }
+            Login::PrivateKey { key } => {
+                return ftp::Stored::private_key(keys, credential.endpoint, key).map(Self::Ftp);
+            }
+            Login::KeyFile { path } => return Ok(Self::Ftp(ftp::Stored::key_file(path))),
         };
         let credentials = keys.seal(Column::HttpCredentials, id, &secret)?.to_json();
         let auth_type = auth_type.to_owned();
         Ok(Self::Http(HttpRow { id, endpoint_id: endpoint, auth_type, credentials, created_at, description }))
     }
+}
 
+impl Row {
     fn open(&self, keys: &KeyRing) -> Step<Login> {
         match self {
             Self::S3(row) => {
@@ -120,6 +140,7 @@ impl Row {
                     HttpSecret::CustomHeader { name, value } => Login::CustomHeader { name, value },
                 })
             }
+            Self::Ftp(row) => row.open(keys),
         }
     }
 
@@ -137,6 +158,7 @@ impl Row {
                 };
                 (id, endpoint_id, kind, description, created_at)
             }
+            Self::Ftp(row) => return row.into_credential(),
         };
         let (id, endpoint) = (CredentialId::from(id), EndpointId::from(endpoint));
         Ok(Credential { id, endpoint, kind, description, created_at })
@@ -151,13 +173,14 @@ pub(crate) async fn create(
     login: &Login,
 ) -> Step<Credential> {
     must_fit(&endpoints::hold(c, credential.endpoint).await?, login)?;
-    match Row::seal(keys, credential, login)? {
-        Row::S3(row) => {
+    match Sealing::of(keys, credential, login)? {
+        Sealing::S3(row) => {
             diesel::insert_into(s3_credentials::table).values(row).execute(&mut &*c).await?;
         }
-        Row::Http(row) => {
+        Sealing::Http(row) => {
             diesel::insert_into(http_credentials::table).values(row).execute(&mut &*c).await?;
         }
+        Sealing::Ftp(stored) => ftp::create(c, credential, stored).await?,
     }
     Ok(credential.clone())
 }
@@ -202,6 +225,10 @@ pub(crate) async fn list(
                 .await?;
             rows.into_iter().map(Row::Http).collect()
         }
+        Server::Ftp(_) | Server::Sftp(_) => {
+            let row = ftp::of_endpoint(c, endpoint).await?;
+            row.filter(|row| page.skip == 0 && row.is_after(after)).map(Row::Ftp).into_iter().collect()
+        }
     };
     let is_more = rows.len() > page.size as usize;
     let rows = rows.into_iter().take(page.size as usize);
@@ -229,8 +256,8 @@ pub(crate) async fn update(
     if let Some(login) = login {
         must_fit(&endpoint, &login)?;
         changed.kind = login.kind();
-        match Row::seal(keys, &changed, &login)? {
-            Row::S3(row) => {
+        match Sealing::of(keys, &changed, &login)? {
+            Sealing::S3(row) => {
                 diesel::update(s3_credentials::table.find(row.id))
                     .set((
                         s3_credentials::access_key.eq(row.access_key),
@@ -239,7 +266,7 @@ pub(crate) async fn update(
                     .execute(&mut &*c)
                     .await?;
             }
-            Row::Http(row) => {
+            Sealing::Http(row) => {
                 diesel::update(http_credentials::table.find(row.id))
                     .set((
                         http_credentials::auth_type.eq(row.auth_type),
@@ -248,6 +275,7 @@ pub(crate) async fn update(
                     .execute(&mut &*c)
                     .await?;
             }
+            Sealing::Ftp(stored) => ftp::replace(c, id, stored).await?,
         }
     }
     match endpoint.server {
@@ -263,6 +291,7 @@ pub(crate) async fn update(
                 .execute(&mut &*c)
                 .await?;
         }
+        Server::Ftp(_) | Server::Sftp(_) => ftp::describe(c, id, &changed.description).await?,
     }
     Ok(changed)
 }
@@ -290,6 +319,9 @@ pub(crate) async fn delete(c: &AsyncPgConnection, id: CredentialId) -> Step<()> 
         }
         CredentialKind::Basic | CredentialKind::Bearer | CredentialKind::CustomHeader => {
             diesel::delete(http_credentials::table.find(id.uuid())).execute(&mut &*c).await?
+        }
+        CredentialKind::Password | CredentialKind::PrivateKey | CredentialKind::KeyFile { .. } => {
+            ftp::delete(c, id).await?
         }
     };
     if deleted == 1 { Ok(()) } else { Err(absent().into()) }
@@ -327,6 +359,8 @@ fn must_fit(endpoint: &Endpoint, login: &Login) -> Step<()> {
     let problem = match endpoint.server {
         Server::S3Bucket(_) => "must be s3, since the endpoint is an S3 bucket",
         Server::Http(_) => "must be basic, bearer or custom_header, since the endpoint is an HTTP server",
+        Server::Ftp(_) => "must be password, since the endpoint is an FTP server",
+        Server::Sftp(_) => "must be password, private_key or key_file, since the endpoint is an SFTP server",
     };
     Err(Error::invalid("login", problem).into())
 }
@@ -337,7 +371,10 @@ async fn row(c: &AsyncPgConnection, id: CredentialId) -> Step<Option<Row>> {
         return Ok(Some(Row::S3(row)));
     }
     let http = http_credentials::table.find(id.uuid()).select(HttpRow::as_select());
-    Ok(http.first(&mut &*c).await.optional()?.map(Row::Http))
+    if let Some(row) = http.first(&mut &*c).await.optional()? {
+        return Ok(Some(Row::Http(row)));
+    }
+    Ok(ftp::find(c, id).await?.map(Row::Ftp))
 }
 
 async fn newest(c: &AsyncPgConnection, endpoint: EndpointId) -> Step<Option<Row>> {
@@ -352,5 +389,8 @@ async fn newest(c: &AsyncPgConnection, endpoint: EndpointId) -> Step<Option<Row>
         .filter(http_credentials::endpoint_id.eq(endpoint.uuid()))
         .select(HttpRow::as_select())
         .order((http_credentials::created_at.desc(), http_credentials::id.desc()));
-    Ok(http.first(&mut &*c).await.optional()?.map(Row::Http))
+    if let Some(row) = http.first(&mut &*c).await.optional()? {
+        return Ok(Some(Row::Http(row)));
+    }
+    Ok(ftp::of_endpoint(c, endpoint).await?.map(Row::Ftp))
 }

@@ -1,11 +1,13 @@
 //! Servers that volumes stand on.
 
+mod ftp;
+
 use coffer_domain::endpoint::{BaseUrl, Endpoint, EndpointChanges, HttpServer, S3Bucket, Server};
 use coffer_domain::error::{Error, State};
 use coffer_domain::id::EndpointId;
 use coffer_domain::page::{Cursor, Page, PageRequest};
 use coffer_domain::time::Timestamp;
-use coffer_domain::volume::Provider;
+use coffer_domain::volume::Backend;
 use diesel::dsl::{exists, select, sql};
 use diesel::expression::SqlLiteral;
 use diesel::pg::Pg;
@@ -16,7 +18,10 @@ use diesel_async::{AsyncPgConnection, RunQueryDsl};
 use uuid::Uuid;
 
 use crate::error::{Step, unreadable};
-use crate::schema::{http_credentials, http_endpoints, s3_buckets, s3_credentials, storage_volumes};
+use crate::schema::{
+    ftp_endpoints, http_credentials, http_endpoints, s3_buckets, s3_credentials, storage_volumes,
+};
+use ftp::FtpRow;
 
 #[derive(Debug, Queryable, Selectable, Insertable)]
 #[diesel(table_name = s3_buckets, check_for_backend(Pg))]
@@ -44,6 +49,7 @@ struct HttpRow {
 enum Row {
     Bucket(BucketRow),
     Http(HttpRow),
+    Ftp(FtpRow),
 }
 
 impl Row {
@@ -64,6 +70,8 @@ impl Row {
             Server::Http(HttpServer { url }) => {
                 Self::Http(HttpRow { id, url: url.to_string(), description, created_at })
             }
+            Server::Ftp(server) => Self::Ftp(FtpRow::of_ftp(id, server, description, created_at)),
+            Server::Sftp(server) => Self::Ftp(FtpRow::of_sftp(id, server, description, created_at)),
         }
     }
 
@@ -79,6 +87,7 @@ impl Row {
                 let url = url.parse().map_err(|error: coffer_domain::endpoint::BadUrl| unreadable(error))?;
                 (id, Server::Http(HttpServer { url }), description, created_at)
             }
+            Self::Ftp(row) => (row.id, row.server()?, row.description, row.created_at),
         };
         Ok(Endpoint { id: EndpointId::from(id), server, description, created_at })
     }
@@ -93,6 +102,9 @@ pub(crate) async fn create(c: &AsyncPgConnection, endpoint: &Endpoint) -> Step<E
         Row::Http(row) => {
             diesel::insert_into(http_endpoints::table).values(row).execute(&mut &*c).await?;
         }
+        Row::Ftp(row) => {
+            diesel::insert_into(ftp_endpoints::table).values(row).execute(&mut &*c).await?;
+        }
     }
     Ok(endpoint.clone())
 }
@@ -104,8 +116,12 @@ pub(crate) async fn find(c: &AsyncPgConnection, id: EndpointId) -> Step<Option<E
         return Row::Bucket(row).into_endpoint().map(Some);
     }
     let http = http_endpoints::table.find(id.uuid()).select(HttpRow::as_select());
-    let row: Option<HttpRow> = http.first(&mut &*c).await.optional()?;
-    row.map(|row| Row::Http(row).into_endpoint()).transpose()
+    if let Some(row) = http.first(&mut &*c).await.optional()? {
+        return Row::Http(row).into_endpoint().map(Some);
+    }
+    let ftp = ftp_endpoints::table.find(id.uuid()).select(FtpRow::as_select());
+    let row: Option<FtpRow> = ftp.first(&mut &*c).await.optional()?;
+    row.map(|row| Row::Ftp(row).into_endpoint()).transpose()
 }
 
 /// Endpoints of all kinds, oldest first: each kind gives a page, and what is beyond one is left out again.
@@ -122,9 +138,16 @@ pub(crate) async fn list(c: &AsyncPgConnection, page: &PageRequest) -> Step<Page
         .select(HttpRow::as_select())
         .order(http_endpoints::id)
         .limit(limit);
+    let ftp = ftp_endpoints::table
+        .filter(ftp_endpoints::id.gt(after))
+        .select(FtpRow::as_select())
+        .order(ftp_endpoints::id)
+        .limit(limit);
     let buckets: Vec<BucketRow> = buckets.load(&mut &*c).await?;
     let servers: Vec<HttpRow> = servers.load(&mut &*c).await?;
-    let rows = buckets.into_iter().map(Row::Bucket).chain(servers.into_iter().map(Row::Http));
+    let ftp: Vec<FtpRow> = ftp.load(&mut &*c).await?;
+    let rows = buckets.into_iter().map(Row::Bucket);
+    let rows = rows.chain(servers.into_iter().map(Row::Http)).chain(ftp.into_iter().map(Row::Ftp));
     let mut items = rows.map(Row::into_endpoint).collect::<Step<Vec<_>>>()?;
     items.sort_unstable_by_key(|endpoint| endpoint.id);
     items.drain(..items.len().min(page.skip as usize));
@@ -180,6 +203,7 @@ pub(crate) async fn update(
                 .execute(&mut &*c)
                 .await?;
         }
+        Row::Ftp(row) => ftp::update(c, &row).await?,
     }
     Ok(changed)
 }
@@ -204,6 +228,9 @@ pub(crate) async fn delete(c: &AsyncPgConnection, id: EndpointId) -> Step<()> {
                 .await?;
             diesel::delete(http_endpoints::table.find(id)).execute(&mut &*c).await?;
         }
+        Server::Ftp(_) | Server::Sftp(_) => {
+            diesel::delete(ftp_endpoints::table.find(id)).execute(&mut &*c).await?;
+        }
     }
     Ok(())
 }
@@ -215,14 +242,18 @@ pub(crate) async fn hold(c: &AsyncPgConnection, id: EndpointId) -> Step<Endpoint
         return Row::Bucket(row).into_endpoint();
     }
     let http = http_endpoints::table.find(id.uuid()).select(HttpRow::as_select()).for_update();
-    let row: Option<HttpRow> = http.first(&mut &*c).await.optional()?;
-    Row::Http(row.ok_or_else(|| Error::NotFound(Endpoint::resource(id)))?).into_endpoint()
+    if let Some(row) = http.first(&mut &*c).await.optional()? {
+        return Row::Http(row).into_endpoint();
+    }
+    let ftp = ftp_endpoints::table.find(id.uuid()).select(FtpRow::as_select()).for_update();
+    let row: Option<FtpRow> = ftp.first(&mut &*c).await.optional()?;
+    Row::Ftp(row.ok_or_else(|| Error::NotFound(Endpoint::resource(id)))?).into_endpoint()
 }
 
 /// The same for a volume, which needs one of its kind.
-pub(crate) async fn hold_for_volume(c: &AsyncPgConnection, id: EndpointId, provider: Provider) -> Step<()> {
+pub(crate) async fn hold_for_volume(c: &AsyncPgConnection, id: EndpointId, backend: &Backend) -> Step<()> {
     let endpoint = hold(c, id).await?;
-    if endpoint.server.provider() != provider {
+    if !backend.fits(&endpoint.server) {
         return Err(Error::invalid("volume.backend", "must name an endpoint of its kind").into());
     }
     Ok(())
@@ -237,5 +268,6 @@ pub(crate) async fn is_used(c: &AsyncPgConnection, id: EndpointId) -> Step<bool>
 
 /// The endpoint that a volume stands on, as text; null for local ones.
 pub(crate) fn of_volume() -> SqlLiteral<Nullable<Text>> {
-    sql("coalesce(storage_volumes.config ->> 'bucket_id', storage_volumes.config ->> 'endpoint_id')")
+    sql("coalesce(storage_volumes.config ->> 'bucket_id', storage_volumes.config ->> 'endpoint_id',
+         storage_volumes.config ->> 'ftp_id')")
 }

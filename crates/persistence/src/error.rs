@@ -121,7 +121,9 @@ pub(crate) fn translate(method: &'static str, error: DieselError) -> Error {
         Some("storage_files_file_id_key") => Error::AlreadyExists(Taken::FileName),
         Some("storage_volumes_name_key") => Error::AlreadyExists(Taken::VolumeName),
         Some("local_paths_path_key") => Error::AlreadyExists(Taken::LocalPath),
-        Some("s3_buckets_place_key" | "http_endpoints_url_key") => Error::AlreadyExists(Taken::Endpoint),
+        Some("s3_buckets_place_key" | "http_endpoints_url_key" | "ftp_endpoints_place_key") => {
+            Error::AlreadyExists(Taken::Endpoint)
+        }
         Some("tasks_rotation_key") => Error::Conflict(Conflict::TaskRunning),
         Some("storage_uploads_request_key" | "request_results_pkey") => Error::Conflict(Conflict::InFlight),
         _ => Error::internal(method, error),

@@ -45,7 +45,7 @@ diesel::table! {
     ftp_endpoints (id) {
         /// UUIDv7; bound into the sealed secret
         id -> Uuid,
-        /// Host name or address; 1 to 255 characters
+        /// Host name in lowercase, or address, IPv6 without brackets; 1 to 255 characters
         host -> Text,
         /// Port; where none is given 21 for ftp, 22 for sftp
         port -> Int4,
@@ -53,12 +53,28 @@ diesel::table! {
         protocol -> Text,
         /// User to log in as; 1 to 100 characters
         username -> Text,
-        /// Password, sealed; NULL: log in with a key
+        /// Password, sealed: v{format}.{key id}.{base64url}; NULL: log in with a key, or not yet
         password -> Nullable<Text>,
-        /// Private key on the server's disk, below a configured folder (SFTP); NULL: log in with the password
+        /// Private key on the server's disk, below a configured folder (SFTP), from there or absolute; NULL: log in with a password or the key that is stored, or not yet
         key_path -> Nullable<Text>,
         /// When the row was made
         created_at -> Timestamptz,
+        /// How connections are protected (FTP): plain, explicit (TLS after AUTH TLS) or implicit (TLS from the first byte on); NULL for sftp
+        security -> Nullable<Text>,
+        /// Fingerprint of the key that the server has to show (SFTP), as ssh-keygen -lf prints it: SHA256:{base64}; NULL for ftp
+        host_key -> Nullable<Text>,
+        /// Folder on the server that keys are put in, absolute or from where the log-in leads; empty: there; at most 1,024 bytes
+        path -> Text,
+        /// Name for people; at most 1,024 bytes
+        description -> Text,
+        /// Private key (SFTP), sealed: v{format}.{key id}.{base64url}; NULL: log in with a password or a file, or not yet
+        private_key -> Nullable<Text>,
+        /// UUIDv7 of the credential that password, private_key or key_path is; NULL: there is none yet
+        credential_id -> Nullable<Uuid>,
+        /// What the credential is for; at most 1,024 bytes
+        credential_description -> Text,
+        /// When the credential was made; NULL: there is none yet
+        credential_created_at -> Nullable<Timestamptz>,
     }
 }
 

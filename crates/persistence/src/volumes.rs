@@ -89,7 +89,9 @@ impl Row {
     fn into_volume(self) -> Step<Volume> {
         let number = |n: Option<i64>| n.map(u64::try_from).transpose().map_err(unreadable);
         let backend = match self.driver.as_str() {
-            driver @ ("local" | "s3" | "http") => backend(driver, self.config, self.use_query_params)?,
+            driver @ ("local" | "s3" | "http" | "ftp") => {
+                backend(driver, self.config, self.use_query_params)?
+            }
             other => return Err(unreadable(format!("driver {other:?}"))),
         };
         let settings = Settings {
@@ -300,10 +302,11 @@ async fn check_place(c: &AsyncPgConnection, id: VolumeId, settings: &Settings) -
             local_paths::hold(c, local_path_id).await?;
             local_paths::of_volume().eq(local_path_id.to_string())
         }
-        Backend::S3 { bucket_id: endpoint, credential_id }
-        | Backend::Http { endpoint_id: endpoint, credential_id, .. } => {
-            endpoints::hold_for_volume(c, endpoint, settings.backend.provider()).await?;
-            if let Some(credential) = credential_id {
+        Backend::S3 { bucket_id: endpoint, .. }
+        | Backend::Http { endpoint_id: endpoint, .. }
+        | Backend::Ftp { ftp_id: endpoint } => {
+            endpoints::hold_for_volume(c, endpoint, &settings.backend).await?;
+            if let Some((_, Some(credential))) = settings.backend.endpoint() {
                 credentials::must_open(c, credential, endpoint).await?;
             }
             endpoints::of_volume().eq(endpoint.to_string())

@@ -46,6 +46,7 @@ pub(crate) async fn assemble(
     let settings = Settings {
         default_volume: config.default_volume.clone(),
         allowed_roots: allowed_roots(config, data_dir)?,
+        key_folder: config.key_folder.clone(),
         stall_timeout: config.stall_timeout,
         orphan_grace: config.reconcile.orphan_grace,
         lease,

@@ -270,6 +270,8 @@ fn keys_come_from_one_place_that_nobody_between_can_change() {
         (&["auth.jwks_refresh=9s"], Some("must be from 10s")),
         (&["egress.allow=127.0.0.0/8, ::1", "egress.deny=10.0.0.0/8"], None),
         (&["egress.allow=localhost"], Some("must be an address or a network")),
+        (&["sftp.key_folder=/etc/coffer/keys"], None),
+        (&["sftp.key_folder=keys"], Some("sftp.key_folder must be an absolute path")),
         (&["grpc.trusted_proxies=10.0.0.1/8"], Some("\"10.0.0.1/8\" is none")),
     ];
     check(cases);

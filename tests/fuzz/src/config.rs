@@ -204,6 +204,7 @@ fn keeps_its_bounds(settings: &BTreeMap<String, Value>, purpose: Purpose) {
     }
     let roots = settings["local_paths.allowed_roots"].as_array().expect("a list");
     assert!(roots.iter().all(|root| root.as_str().is_some_and(|root| root.starts_with('/'))));
+    assert!(text("sftp.key_folder").is_none_or(|folder| folder.starts_with('/')));
     let address = |key: &str| text(key).and_then(|text| text.parse::<SocketAddr>().ok()).expect("an address");
     let (grpc, http) = (address("grpc.addr"), address("http.addr"));
     if let Some(url) = text("auth.jwks_url") {

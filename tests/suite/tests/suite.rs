@@ -24,6 +24,8 @@ mod endpoints;
 mod files;
 #[path = "suite/floods.rs"]
 mod floods;
+#[path = "suite/ftp_endpoints.rs"]
+mod ftp_endpoints;
 #[path = "suite/hostile_paths.rs"]
 mod hostile_paths;
 #[path = "suite/interop.rs"]

@@ -43,6 +43,7 @@ fn every_error() -> Vec<(Error, Code)> {
         (Error::AlreadyExists(Taken::VolumeName), Code::AlreadyExists),
         (Error::AlreadyExists(Taken::LocalPath), Code::AlreadyExists),
         (Error::AlreadyExists(Taken::Endpoint), Code::AlreadyExists),
+        (Error::AlreadyExists(Taken::Credential), Code::AlreadyExists),
         (Error::Conflict(Conflict::Etag), Code::Aborted),
         (Error::Conflict(Conflict::TaskRunning), Code::Aborted),
         (Error::Conflict(Conflict::InFlight), Code::Aborted),

@@ -10,7 +10,7 @@ use coffer_domain::{
     volume::{Backend, Changes, LocalPath, Settings, Strategy, Versioning, Volume},
 };
 use coffer_proto::v1::{
-    self, CheckVolumeResponse, HttpBackend, LocalBackend, ReconcileVolumeResponse, S3Backend,
+    self, CheckVolumeResponse, FtpBackend, HttpBackend, LocalBackend, ReconcileVolumeResponse, S3Backend,
     UpdateVolumeRequest,
 };
 use std::time::Duration;
@@ -90,6 +90,9 @@ pub(super) fn settings(volume: Option<v1::Volume>, fields: &mut Fields) -> Optio
                 credential_id,
                 use_query_params,
             })
+        }
+        Some(v1::volume::Backend::Ftp(FtpBackend { ftp_id })) => {
+            fields.id("volume.ftp.ftp_id", &ftp_id).map(|ftp_id| Backend::Ftp { ftp_id })
         }
         None => fields.take("volume.backend", Err("must be one of the kinds of backend")),
     };
@@ -259,6 +262,7 @@ fn to_whole_volume(volume: Volume) -> v1::Volume {
                     use_query_params,
                 })
             }
+            Backend::Ftp { ftp_id } => v1::volume::Backend::Ftp(FtpBackend { ftp_id: ftp_id.to_string() }),
         }),
         auto_path_strategy: match strategy {
             Strategy::None => v1::PathStrategy::None,

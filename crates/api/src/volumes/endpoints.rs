@@ -3,15 +3,16 @@
 use crate::fields::{Fields, all_or_none, non_empty, to_time};
 use coffer_domain::{
     endpoint::{
-        BaseUrl, Credential, CredentialChanges, CredentialKind, DEFAULT_REGION, Endpoint, EndpointChanges,
-        HttpServer, Login, S3Bucket, Server,
+        BaseUrl, Credential, CredentialChanges, CredentialKind, DEFAULT_REGION, DEFAULT_SFTP_PORT, Endpoint,
+        EndpointChanges, Folder, FtpSecurity, FtpServer, Host, HostKey, HttpServer, Login, S3Bucket, Server,
+        SftpServer,
     },
     id::{CredentialId, EndpointId},
     secret::Secret,
 };
 use coffer_proto::v1::{
-    self, BasicLogin, BearerLogin, CreateCredentialRequest, CustomHeaderLogin, S3Login,
-    UpdateCredentialRequest, UpdateEndpointRequest,
+    self, BasicLogin, BearerLogin, CreateCredentialRequest, CustomHeaderLogin, KeyFileLogin, PasswordLogin,
+    PrivateKeyLogin, S3Login, UpdateCredentialRequest, UpdateEndpointRequest,
 };
 
 /// A new endpoint. What only the service sets is not looked at.
@@ -62,8 +63,43 @@ fn server(kind: Option<v1::endpoint::Server>, fields: &mut Fields) -> Option<Ser
             let url = fields.take("endpoint.http.url", url.parse::<BaseUrl>())?;
             Some(Server::Http(HttpServer { url }))
         }
+        Some(v1::endpoint::Server::Ftp(server)) => ftp(server, fields).map(Server::Ftp),
+        Some(v1::endpoint::Server::Sftp(server)) => sftp(server, fields).map(Server::Sftp),
         None => fields.take("endpoint.server", Err("must be one of the kinds of server")),
     }
+}
+
+fn ftp(server: v1::FtpServer, fields: &mut Fields) -> Option<FtpServer> {
+    let v1::FtpServer { host, port: number, security, username, path } = server;
+    let host = fields.take("endpoint.ftp.host", host.parse::<Host>());
+    let security = fields.optional_enum("endpoint.ftp.security", security, |security| match security {
+        v1::FtpSecurity::Unspecified => None,
+        v1::FtpSecurity::Plain => Some(FtpSecurity::Plain),
+        v1::FtpSecurity::Explicit => Some(FtpSecurity::Explicit),
+        v1::FtpSecurity::Implicit => Some(FtpSecurity::Implicit),
+    });
+    let number = port("endpoint.ftp.port", number, fields);
+    let folder = fields.take("endpoint.ftp.path", path.parse::<Folder>());
+    let security = security?.unwrap_or_default();
+    let port = number?.unwrap_or_else(|| security.default_port());
+    Some(FtpServer { host: host?, port, security, username, folder: folder? })
+}
+
+fn sftp(server: v1::SftpServer, fields: &mut Fields) -> Option<SftpServer> {
+    let v1::SftpServer { host, port: number, username, host_key, path } = server;
+    let host = fields.take("endpoint.sftp.host", host.parse::<Host>());
+    let number = port("endpoint.sftp.port", number, fields);
+    let host_key = fields.take("endpoint.sftp.host_key", host_key.parse::<HostKey>());
+    let folder = fields.take("endpoint.sftp.path", path.parse::<Folder>());
+    let port = number?.unwrap_or(DEFAULT_SFTP_PORT);
+    Some(SftpServer { host: host?, port, username, host_key: host_key?, folder: folder? })
+}
+
+/// A port; `None` inside if it is left out.
+fn port(field: &str, number: Option<i32>, fields: &mut Fields) -> Option<Option<u16>> {
+    let Some(number) = number else { return Some(None) };
+    let port = u16::try_from(number).ok().filter(|port| *port != 0);
+    fields.take(field, port.map(Some).ok_or("must be from 1 to 65535"))
 }
 
 /// What opens an endpoint, and the endpoint.
@@ -103,6 +139,13 @@ fn login(login: Option<v1::Login>, fields: &mut Fields) -> Option<Login> {
         Some(Kind::CustomHeader(CustomHeaderLogin { name, value })) => {
             Login::CustomHeader { name: name.to_ascii_lowercase(), value: Secret::new(value) }
         }
+        Some(Kind::Password(PasswordLogin { password })) => {
+            Login::Password { password: Secret::new(password) }
+        }
+        Some(Kind::PrivateKey(PrivateKeyLogin { private_key })) => {
+            Login::PrivateKey { key: Secret::new(private_key) }
+        }
+        Some(Kind::KeyFile(KeyFileLogin { path })) => Login::KeyFile { path },
         None => return fields.take("login", Err("must be one of the kinds of login")),
     })
 }
@@ -121,6 +164,13 @@ pub(super) fn without_secrets(login: Option<&v1::Login>) -> Option<v1::Login> {
         Kind::CustomHeader(CustomHeaderLogin { name, value: _ }) => {
             Kind::CustomHeader(CustomHeaderLogin { name: name.clone(), value: String::new() })
         }
+        Kind::Password(PasswordLogin { password: _ }) => {
+            Kind::Password(PasswordLogin { password: String::new() })
+        }
+        Kind::PrivateKey(PrivateKeyLogin { private_key: _ }) => {
+            Kind::PrivateKey(PrivateKeyLogin { private_key: String::new() })
+        }
+        Kind::KeyFile(KeyFileLogin { path }) => Kind::KeyFile(KeyFileLogin { path: path.clone() }),
     });
     Some(v1::Login { kind })
 }
@@ -142,6 +192,29 @@ pub(super) fn to_endpoint(endpoint: Endpoint) -> v1::Endpoint {
             Server::Http(HttpServer { url }) => {
                 v1::endpoint::Server::Http(v1::HttpServer { url: url.to_string() })
             }
+            Server::Ftp(FtpServer { host, port, security, username, folder }) => {
+                v1::endpoint::Server::Ftp(v1::FtpServer {
+                    host: host.into(),
+                    port: Some(port.into()),
+                    security: match security {
+                        FtpSecurity::Plain => v1::FtpSecurity::Plain,
+                        FtpSecurity::Explicit => v1::FtpSecurity::Explicit,
+                        FtpSecurity::Implicit => v1::FtpSecurity::Implicit,
+                    }
+                    .into(),
+                    username,
+                    path: folder.into(),
+                })
+            }
+            Server::Sftp(SftpServer { host, port, username, host_key, folder }) => {
+                v1::endpoint::Server::Sftp(v1::SftpServer {
+                    host: host.into(),
+                    port: Some(port.into()),
+                    username,
+                    host_key: host_key.into(),
+                    path: folder.into(),
+                })
+            }
         }),
         description,
         create_time: Some(to_time(created_at)),
@@ -150,11 +223,21 @@ pub(super) fn to_endpoint(endpoint: Endpoint) -> v1::Endpoint {
 
 pub(super) fn to_credential(credential: Credential) -> v1::Credential {
     let Credential { id, endpoint, kind, description, created_at } = credential;
-    let (kind, access_key) = match kind {
-        CredentialKind::S3 { access_key } => (v1::CredentialKind::S3, access_key),
-        CredentialKind::Basic => (v1::CredentialKind::Basic, String::new()),
-        CredentialKind::Bearer => (v1::CredentialKind::Bearer, String::new()),
-        CredentialKind::CustomHeader => (v1::CredentialKind::CustomHeader, String::new()),
+    let (mut access_key, mut key_path) = (String::new(), String::new());
+    let kind = match kind {
+        CredentialKind::S3 { access_key: id } => {
+            access_key = id;
+            v1::CredentialKind::S3
+        }
+        CredentialKind::Basic => v1::CredentialKind::Basic,
+        CredentialKind::Bearer => v1::CredentialKind::Bearer,
+        CredentialKind::CustomHeader => v1::CredentialKind::CustomHeader,
+        CredentialKind::Password => v1::CredentialKind::Password,
+        CredentialKind::PrivateKey => v1::CredentialKind::PrivateKey,
+        CredentialKind::KeyFile { path } => {
+            key_path = path;
+            v1::CredentialKind::KeyFile
+        }
     };
     v1::Credential {
         id: id.to_string(),
@@ -163,6 +246,7 @@ pub(super) fn to_credential(credential: Credential) -> v1::Credential {
         access_key,
         description,
         create_time: Some(to_time(created_at)),
+        key_path,
     }
 }
 

@@ -8,7 +8,7 @@ use super::{
     Context,
     exit::{Exit, Failure},
     json,
-    output::{printable, time},
+    output::{printable, time, value_name},
 };
 use clap::{Args, Subcommand};
 use coffer_client::v1::{self, endpoint::Server};
@@ -80,7 +80,8 @@ impl Endpoints {
                 let Create { server, description } = create;
                 let endpoint = v1::Endpoint { server: server.server()?, description, ..Default::default() };
                 if endpoint.server.is_none() {
-                    return Err(Failure::Usage("say where it is: --s3 with --bucket, or --http".to_owned()));
+                    let problem = "say where it is: --s3 with --bucket, --http, --ftp or --sftp";
+                    return Err(Failure::Usage(problem.to_owned()));
                 }
                 let request = v1::CreateEndpointRequest { endpoint: Some(endpoint), ..Default::default() };
                 show(context, &client.create_endpoint(request).await?)
@@ -142,11 +143,27 @@ fn line(endpoint: &v1::Endpoint) -> String {
             format!("s3    {endpoint_url} {bucket_name} in {region}")
         }
         Some(Server::Http(v1::HttpServer { url })) => format!("http  {url}"),
+        Some(Server::Ftp(server)) => {
+            let v1::FtpServer { host, port, username, path, .. } = server;
+            let security = value_name(server.security().as_str_name(), "FTP_SECURITY_");
+            format!("ftp   {} {security}", address(username, host, *port, path))
+        }
+        Some(Server::Sftp(v1::SftpServer { host, port, username, host_key, path })) => {
+            format!("sftp  {} {host_key}", address(username, host, *port, path))
+        }
         // A newer service knows more of them.
         None => "?".to_owned(),
     };
     let text = format!("{id}  {}  {place}  {description}", time(create_time.as_ref()));
     printable(text.trim_end()).into_owned()
+}
+
+/// Who logs in where, and the folder.
+fn address(username: &str, host: &str, port: Option<i32>, path: &str) -> String {
+    let port = port.map(|port| format!(":{port}")).unwrap_or_default();
+    let host = if host.contains(':') { format!("[{host}]") } else { host.to_owned() };
+    let folder = if path.is_empty() { String::new() } else { format!(" {path}") };
+    format!("{username}@{host}{port}{folder}")
 }
 
 /// Tells that something is gone.
@@ -195,6 +212,17 @@ mod tests {
         }));
         endpoint.description = "ours\n".into();
         assert_eq!(line(&endpoint), "e  -  s3    https://s3 photos in eu  ours");
+        endpoint.server = Some(Server::Ftp(v1::FtpServer {
+            host: "fd00::1".into(),
+            port: Some(21),
+            security: v1::FtpSecurity::Explicit.into(),
+            username: "ann".into(),
+            path: "/in".into(),
+        }));
+        assert_eq!(line(&endpoint), "e  -  ftp   ann@[fd00::1]:21 /in explicit  ours");
+        let sftp = v1::SftpServer { host: "h".into(), username: "ann".into(), ..Default::default() };
+        endpoint.server = Some(Server::Sftp(v1::SftpServer { host_key: "SHA256:x".into(), ..sftp }));
+        assert_eq!(line(&endpoint), "e  -  sftp  ann@h SHA256:x  ours");
         let mut step =
             v1::CheckStep { name: "write".into(), passed: true, duration_us: 1_234, ..Default::default() };
         assert_eq!(step_line(&step), "write          1.2 ms  passed");

@@ -117,6 +117,9 @@ mod tests {
         let server = v1::endpoint::Server::Http(v1::HttpServer { url: "http://h".to_owned() });
         let endpoint = message("Endpoint", &v1::Endpoint { server: Some(server), ..Default::default() });
         assert_eq!(endpoint["http"], json!({ "url": "http://h" }));
+        let server = v1::endpoint::Server::Ftp(v1::FtpServer { port: Some(21), ..Default::default() });
+        let endpoint = message("Endpoint", &v1::Endpoint { server: Some(server), ..Default::default() });
+        assert_eq!(endpoint["ftp"]["port"], json!(21));
         let credential = v1::Credential { kind: v1::CredentialKind::Basic.into(), ..Default::default() };
         assert_eq!(message("Credential", &credential)["kind"], json!("CREDENTIAL_KIND_BASIC"));
         let check = v1::CheckVolumeResponse { is_healthy: true, ..Default::default() };

@@ -1,16 +1,11 @@
 //! The base URL of a server.
 
+use super::host;
 use serde::{Deserialize, Serialize};
-use std::{
-    fmt,
-    net::{Ipv4Addr, Ipv6Addr},
-    str::FromStr,
-};
+use std::{fmt, net::Ipv6Addr, str::FromStr};
 
 /// Most bytes of a URL.
 pub const MAX_URL_BYTES: usize = 2_048;
-/// Most bytes of a host's name.
-const MAX_HOST_BYTES: usize = 253;
 
 /// Ports on which something else listens that a request could harm: mail, shells, databases and the like.
 const PORTS_OF_OTHERS: [u16; 26] = [
@@ -141,32 +136,15 @@ fn host_and_port(authority: &str) -> Result<(String, Option<u16>), BadUrl> {
             (address.to_string(), port)
         }
         None => match authority.split_once(':') {
-            Some((host, port)) => (check_host(host)?, Some(port)),
-            None => (check_host(authority)?, None),
+            Some((host, port)) => (host_name(host)?, Some(port)),
+            None => (host_name(authority)?, None),
         },
     };
     Ok((host, port.map(check_port).transpose()?))
 }
 
-fn check_host(text: &str) -> Result<String, BadUrl> {
-    let host = text.strip_suffix('.').unwrap_or(text).to_ascii_lowercase();
-    let is_label = |label: &str| {
-        (1..=63).contains(&label.len())
-            && label.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_'))
-            && !label.starts_with('-')
-            && !label.ends_with('-')
-    };
-    if host.is_empty() || host.len() > MAX_HOST_BYTES || !host.split('.').all(is_label) {
-        return Err(BadUrl("must name a host in ASCII, at most 253 bytes"));
-    }
-    // What ends like a number is one to resolvers, in forms that hide which.
-    let last = host.rsplit('.').next().unwrap_or_default();
-    let is_number = last.bytes().all(|b| b.is_ascii_digit())
-        || last.strip_prefix("0x").is_some_and(|rest| rest.bytes().all(|b| b.is_ascii_hexdigit()));
-    if is_number && host.parse::<Ipv4Addr>().is_err() {
-        return Err(BadUrl("must write an IPv4 address as four decimal numbers"));
-    }
-    Ok(host)
+fn host_name(text: &str) -> Result<String, BadUrl> {
+    host::name(text).map_err(BadUrl)
 }
 
 fn check_port(text: &str) -> Result<u16, BadUrl> {

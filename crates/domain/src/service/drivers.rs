@@ -7,7 +7,7 @@ use crate::{
     error::{State, Unavailable},
     id::{ClusterId, VolumeId},
     path::Key,
-    volume::{Backend, OpenBackend, Place, Settings, Strategy, Volume},
+    volume::{Backend, OpenBackend, Place, Provider, Settings, Strategy, Volume},
 };
 use bytes::Bytes;
 use futures_util::TryStreamExt as _;
@@ -87,6 +87,19 @@ impl Coffer {
         Ok(driver)
     }
 
+    /// The kind of backend that a volume's files are on. Whether it is FTP or SFTP is not the volume's to say: its endpoint is of one kind for good.
+    pub(super) async fn provider(&self, volume: &Volume) -> Result<Provider> {
+        match volume.settings.backend {
+            Backend::Local { .. } => Ok(Provider::Local),
+            Backend::S3 { .. } => Ok(Provider::S3),
+            Backend::Http { .. } => Ok(Provider::Http),
+            Backend::Ftp { ftp_id } => match self.0.drivers.known(volume) {
+                Some(driver) => Ok(driver.provider()),
+                None => Ok(self.endpoint(ftp_id).await?.server.provider()),
+            },
+        }
+    }
+
     /// Forgets drivers of volumes that are no longer where they were, or may not be there any more, so that the next use opens what is
     /// there now.
     pub(super) async fn recheck_drivers(&self) {
@@ -97,7 +110,7 @@ impl Coffer {
                     verify_marker(&*driver, &backend, Error::to_operator).await
                 }
                 Ok(Place::Local(_)) => Err(Error::Unavailable(Unavailable::NotOnThisNode)),
-                Ok(Place::S3(_) | Place::Http(_)) => {
+                Ok(Place::S3(_) | Place::Http(_) | Place::Ftp(_) | Place::Sftp(_)) => {
                     tracing::info!(volume.id = %backend.volume, "a volume's endpoint or credential was changed");
                     self.0.drivers.opened().remove(&backend.volume);
                     continue;
@@ -177,9 +190,9 @@ impl Coffer {
                 let path = path.ok_or(Error::Unavailable(Unavailable::NotOnThisNode))?.path;
                 Ok(Place::Local(PathBuf::from(path)))
             }
-            Backend::S3 { bucket_id: id, .. } | Backend::Http { endpoint_id: id, .. } => {
-                self.endpoint_place(backend, *id).await
-            }
+            Backend::S3 { bucket_id: id, .. }
+            | Backend::Http { endpoint_id: id, .. }
+            | Backend::Ftp { ftp_id: id } => self.endpoint_place(backend, *id).await,
         }
     }
 }

@@ -1,18 +1,22 @@
 //! Servers that volumes stand on, and what opens them.
 
+mod key_files;
+
 use super::Coffer;
 use crate::{
     Error, Result,
     caller::Caller,
-    endpoint::{Credential, CredentialChanges, Endpoint, EndpointChanges, Login, Server},
+    endpoint::{Credential, CredentialChanges, Endpoint, EndpointChanges, Login, Server, SshLogin},
     error::{FieldViolation, State},
     id::{CredentialId, EndpointId},
     name,
     operation::OperationKind,
     page::{Page, PageRequest},
     request::Request,
-    volume::{Backend, HttpPlace, Place, Provider, S3Place},
+    secret::Secret,
+    volume::{Backend, FtpPlace, HttpPlace, Place, S3Place, SftpPlace},
 };
+use std::path::PathBuf;
 
 impl Coffer {
     /// Makes an endpoint. Nothing is asked of the server: a volume on it is what tries it.
@@ -123,6 +127,7 @@ impl Coffer {
             move |me, trail| async move {
                 caller.must_operate()?;
                 check(Some(&login), Some(&description))?;
+                me.check_key_file(Some(&login)).await?;
                 let credential = Credential::new(endpoint, &login, description);
                 trail.note("endpoint_id", endpoint);
                 trail.note("credential_id", credential.id);
@@ -172,6 +177,7 @@ impl Coffer {
             move |me, trail| async move {
                 caller.must_operate()?;
                 check(changes.login.as_ref(), changes.description.as_deref())?;
+                me.check_key_file(changes.login.as_ref()).await?;
                 trail.note("credential_id", id);
                 me.store().update_credential(id, &changes, &trail.operation(), request.as_ref()).await
             },
@@ -199,22 +205,23 @@ impl Coffer {
         .await
     }
 
-    async fn endpoint(&self, id: EndpointId) -> Result<Endpoint> {
+    pub(super) async fn endpoint(&self, id: EndpointId) -> Result<Endpoint> {
         self.store().endpoint(id).await?.ok_or_else(|| Error::NotFound(Endpoint::resource(id)))
     }
 
     /// The server that a new volume names, which has to be of its kind.
-    pub(super) async fn named_server(&self, id: EndpointId, provider: Provider) -> Result<Server> {
+    pub(super) async fn named_server(&self, id: EndpointId, backend: &Backend) -> Result<Server> {
         let server = self.endpoint(id).await?.server;
-        match provider {
-            Provider::S3 if server.provider() != provider => {
-                Err(Error::invalid("volume.s3.bucket_id", "must name an endpoint that is an S3 bucket"))
-            }
-            Provider::Http if server.provider() != provider => {
-                Err(Error::invalid("volume.http.endpoint_id", "must name an endpoint that is an HTTP server"))
-            }
-            Provider::Local | Provider::S3 | Provider::Http => Ok(server),
+        if backend.fits(&server) {
+            return Ok(server);
         }
+        let (field, rule) = match backend {
+            Backend::Local { .. } => ("local", "stands on no endpoint"),
+            Backend::S3 { .. } => ("s3.bucket_id", "must name an endpoint that is an S3 bucket"),
+            Backend::Http { .. } => ("http.endpoint_id", "must name an endpoint that is an HTTP server"),
+            Backend::Ftp { .. } => ("ftp.ftp_id", "must name an endpoint that is an FTP or SFTP server"),
+        };
+        Err(Error::invalid(format!("volume.{field}"), rule))
     }
 
     /// What a driver needs to reach the endpoint of a volume.
@@ -222,6 +229,9 @@ impl Coffer {
         let (_, credential) = backend.endpoint().unwrap_or((id, None));
         let server = self.endpoint(id).await?.server;
         let login = self.store().login(id, credential).await?;
+        if login.as_ref().is_some_and(|login| !login.opens(&server)) {
+            return Err(of_another_kind());
+        }
         match (backend, server, login) {
             (Backend::S3 { .. }, Server::S3Bucket(bucket), Some(Login::S3 { access_key, secret_key })) => {
                 Ok(Place::S3(S3Place {
@@ -236,16 +246,63 @@ impl Coffer {
             (Backend::S3 { .. }, Server::S3Bucket(_), None) => {
                 Err(Error::State(State::VolumeConflict("the bucket has no credential")))
             }
-            (Backend::Http { use_query_params, .. }, Server::Http(server), login)
-                if !matches!(login, Some(Login::S3 { .. })) =>
-            {
+            (Backend::Http { use_query_params, .. }, Server::Http(server), login) => {
                 Ok(Place::Http(HttpPlace { url: server.url, use_query_params: *use_query_params, login }))
             }
-            _ => Err(Error::State(State::VolumeConflict(
-                "the volume's configuration names an endpoint or a credential of another kind",
-            ))),
+            (Backend::Ftp { .. }, Server::Ftp(server), Some(Login::Password { password })) => {
+                Ok(Place::Ftp(FtpPlace { server, password }))
+            }
+            (Backend::Ftp { .. }, Server::Sftp(server), Some(login)) => {
+                Ok(Place::Sftp(SftpPlace { server, login: self.ssh_login(login).await? }))
+            }
+            (Backend::Ftp { .. }, Server::Ftp(_) | Server::Sftp(_), None) => {
+                Err(Error::State(State::VolumeConflict("the server has no credential")))
+            }
+            _ => Err(of_another_kind()),
         }
     }
+
+    async fn ssh_login(&self, login: Login) -> Result<SshLogin> {
+        match login {
+            Login::Password { password } => Ok(SshLogin::Password(password)),
+            // A text without a line end at its end is no PEM to some.
+            Login::PrivateKey { key } => {
+                Ok(SshLogin::Key(Secret::new(format!("{}\n", key.expose().trim_ascii_end()))))
+            }
+            Login::KeyFile { path } => match self.key_file(&path).await {
+                Some(file) => Ok(SshLogin::KeyFile(file)),
+                None => Err(Error::State(State::VolumeConflict(
+                    "the file of the key that opens the server is not there, or not below sftp.key_folder",
+                ))),
+            },
+            Login::S3 { .. } | Login::Basic { .. } | Login::Bearer { .. } | Login::CustomHeader { .. } => {
+                Err(of_another_kind())
+            }
+        }
+    }
+
+    /// Refuses a login by a file that may not be used as a key.
+    async fn check_key_file(&self, login: Option<&Login>) -> Result<()> {
+        let Some(Login::KeyFile { path }) = login else { return Ok(()) };
+        match self.key_file(path).await {
+            Some(_) => Ok(()),
+            None => Err(Error::invalid(
+                "login.key_file.path",
+                "must be a file below the folder that sftp.key_folder names, also when links are followed",
+            )),
+        }
+    }
+
+    /// The file of a key, where such files may be used.
+    async fn key_file(&self, path: &str) -> Option<PathBuf> {
+        key_files::find(self.0.settings.key_folder.as_deref()?, path).await
+    }
+}
+
+fn of_another_kind() -> Error {
+    Error::State(State::VolumeConflict(
+        "the volume's configuration names an endpoint or a credential of another kind",
+    ))
 }
 
 fn valid(violations: Vec<FieldViolation>) -> Result<()> {

@@ -378,8 +378,10 @@ impl Coffer {
                 let path: std::path::PathBuf = Path::new(&path.path).components().collect();
                 Ok(format!("file://{}/{prefix}", path.display()))
             }
-            Backend::S3 { bucket_id: id, .. } | Backend::Http { endpoint_id: id, .. } => {
-                Ok(self.named_server(id, settings.backend.provider()).await?.place() + prefix)
+            Backend::S3 { bucket_id: id, .. }
+            | Backend::Http { endpoint_id: id, .. }
+            | Backend::Ftp { ftp_id: id } => {
+                Ok(self.named_server(id, &settings.backend).await?.place() + prefix)
             }
         }
     }

@@ -1,7 +1,7 @@
 //! Where a volume's backend is, with all that opens it.
 
 use crate::{
-    endpoint::{BaseUrl, Login},
+    endpoint::{BaseUrl, FtpServer, Login, SftpServer, SshLogin},
     id::{ClusterId, VolumeId},
     secret::Secret,
 };
@@ -27,8 +27,12 @@ pub enum Place {
     Local(PathBuf),
     /// A bucket.
     S3(S3Place),
-    /// A server.
+    /// A server of HTTP.
     Http(HttpPlace),
+    /// An FTP server.
+    Ftp(FtpPlace),
+    /// An SFTP server.
+    Sftp(SftpPlace),
 }
 
 /// A bucket, and what opens it.
@@ -55,6 +59,24 @@ pub struct HttpPlace {
     pub url: BaseUrl,
     /// Whether an object is `{url}?id={key}` and not `{url}/{key}`.
     pub use_query_params: bool,
-    /// What opens it, never [`Login::S3`]; `None`: it is open.
+    /// What opens it, of a kind that HTTP has; `None`: it is open.
     pub login: Option<Login>,
+}
+
+/// An FTP server, and what opens it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FtpPlace {
+    /// Where it is, and who logs in.
+    pub server: FtpServer,
+    /// The user's password.
+    pub password: Secret,
+}
+
+/// An SFTP server, and what opens it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SftpPlace {
+    /// Where it is, and who logs in.
+    pub server: SftpServer,
+    /// What proves it.
+    pub login: SshLogin,
 }

@@ -13,7 +13,9 @@ pub(super) fn secret(login: Option<&Login>) -> Result<Option<(HeaderName, Header
         return Err(unusable("what opens the server is nothing that a request can say"));
     }
     let (name, value) = match login {
-        Login::S3 { .. } => return Err(unusable("the credential is one of a bucket")),
+        Login::S3 { .. } | Login::Password { .. } | Login::PrivateKey { .. } | Login::KeyFile { .. } => {
+            return Err(unusable("the credential is one of another kind of server"));
+        }
         Login::Basic { username, password } => {
             let both = Secret::new(format!("{username}:{}", password.expose()));
             let encoded = Secret::new(BASE64.encode(both.expose().as_bytes()));

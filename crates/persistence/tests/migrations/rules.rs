@@ -157,9 +157,10 @@ async fn an_endpoint_gets_the_port_of_its_protocol() {
     let mut migrated = with_a_file().await;
     migrated
         .run(
-            "INSERT INTO ftp_endpoints (id, host, port, protocol, username) VALUES
-                 (gen_random_uuid(), 'a', NULL, 'ftp', 'u'), (gen_random_uuid(), 'b', NULL, 'sftp', 'u'),
-                 (gen_random_uuid(), 'c', 2222, 'sftp', 'u')",
+            "INSERT INTO ftp_endpoints (id, host, port, protocol, username, security, host_key) VALUES
+                 (gen_random_uuid(), 'a', NULL, 'ftp', 'u', 'explicit', NULL),
+                 (gen_random_uuid(), 'b', NULL, 'sftp', 'u', NULL, 'SHA256:' || repeat('A', 43)),
+                 (gen_random_uuid(), 'c', 2222, 'sftp', 'u', NULL, 'SHA256:' || repeat('A', 43))",
         )
         .await
         .unwrap();
@@ -167,4 +168,68 @@ async fn an_endpoint_gets_the_port_of_its_protocol() {
         migrated.texts("SELECT port::text FROM ftp_endpoints ORDER BY host").await,
         ["21", "22", "2222"]
     );
+}
+
+#[tokio::test]
+async fn a_server_that_is_logged_in_to_is_one_of_its_protocol() {
+    let mut migrated = with_a_file().await;
+    migrated
+        .run(
+            "INSERT INTO ftp_endpoints (id, host, port, protocol, username, security, host_key) VALUES
+                 (gen_random_uuid(), 'a', NULL, 'ftp', 'u', 'explicit', NULL),
+                 (gen_random_uuid(), 'b', NULL, 'sftp', 'u', NULL, 'SHA256:' || repeat('A', 43))",
+        )
+        .await
+        .unwrap();
+    let credential = "credential_id = gen_random_uuid(), credential_created_at = now()";
+    let (ftp, sftp) = ("WHERE protocol = 'ftp'", "WHERE protocol = 'sftp'");
+    for (change, of, constraint) in [
+        ("security = NULL", ftp, "ftp_endpoints_security_check"),
+        ("security = 'some'", ftp, "ftp_endpoints_security_check"),
+        ("security = 'plain'", sftp, "ftp_endpoints_security_check"),
+        ("host_key = 'SHA256:' || repeat('A', 43)", ftp, "ftp_endpoints_host_key_check"),
+        ("host_key = NULL", sftp, "ftp_endpoints_host_key_check"),
+        ("host_key = 'SHA256:' || repeat('A', 44)", sftp, "ftp_endpoints_host_key_check"),
+        ("host_key = repeat('0', 64)", sftp, "ftp_endpoints_host_key_check"),
+        ("path = repeat('a', 1025)", ftp, "ftp_endpoints_path_check"),
+        ("description = repeat('a', 1025)", ftp, "ftp_endpoints_description_check"),
+        ("credential_description = repeat('a', 1025)", ftp, "ftp_endpoints_credential_description_check"),
+        (&format!("password = 'swordfish', {credential}"), ftp, "ftp_endpoints_sealed_check"),
+        (&format!("private_key = 'swordfish', {credential}"), sftp, "ftp_endpoints_sealed_check"),
+        (
+            &format!("private_key = 'v1.k.' || repeat('A', 16384), {credential}"),
+            sftp,
+            "ftp_endpoints_private_key_check",
+        ),
+        ("password = 'v1.k.AAAA'", ftp, "ftp_endpoints_login_check"),
+        (credential, sftp, "ftp_endpoints_login_check"),
+        (&format!("key_path = 'id', {credential}"), ftp, "ftp_endpoints_login_check"),
+        (&format!("private_key = 'v1.k.AAAA', {credential}"), ftp, "ftp_endpoints_login_check"),
+        (
+            &format!("password = 'v1.k.AAAA', key_path = 'id', {credential}"),
+            sftp,
+            "ftp_endpoints_login_check",
+        ),
+        ("key_path = 'id', credential_id = gen_random_uuid()", sftp, "ftp_endpoints_credential_check"),
+    ] {
+        let sql = format!("UPDATE ftp_endpoints SET {change} {of}");
+        assert_eq!(migrated.refusal(&sql).await.constraint_name(), Some(constraint), "{sql}");
+    }
+    for (change, of) in [("password = 'v1.k.AAAA'", ftp), ("key_path = 'id'", sftp)] {
+        migrated.run(&format!("UPDATE ftp_endpoints SET {change}, {credential} {of}")).await.unwrap();
+    }
+    for (change, constraint) in [
+        (
+            "credential_id = (SELECT min(credential_id::text)::uuid FROM ftp_endpoints)",
+            "ftp_endpoints_credential_key",
+        ),
+        (
+            "protocol = 'ftp', security = 'plain', host_key = NULL, host = 'a', port = 21,
+             key_path = NULL, password = 'v1.k.AAAA'",
+            "ftp_endpoints_place_key",
+        ),
+    ] {
+        let sql = format!("UPDATE ftp_endpoints SET {change}");
+        assert_eq!(migrated.refusal(&sql).await.constraint_name(), Some(constraint), "{sql}");
+    }
 }

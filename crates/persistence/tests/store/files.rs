@@ -343,7 +343,9 @@ async fn corruption_is_marked_once_and_new_content_heals_it() {
 async fn a_value_of_a_newer_build_is_an_internal_error() {
     let rig = Rig::new().await;
     let file = rig.put(&Actor::user("ann"), "a.txt", 1).await;
-    rig.run("UPDATE storage_files SET provider = 'ftp'").await;
+    // It would have another rule.
+    rig.run("ALTER TABLE storage_files DROP CONSTRAINT storage_files_provider_check").await;
+    rig.run("UPDATE storage_files SET provider = 'tape'").await;
     let refused = rig.store.file(&Lookup::Id(file.id)).await;
     assert!(matches!(refused, Err(Error::Internal { .. })), "{refused:?}");
 }

@@ -9,6 +9,7 @@ mod crowds;
 mod drift;
 mod endpoints;
 mod files;
+mod ftp;
 mod limits;
 mod links;
 mod lists;

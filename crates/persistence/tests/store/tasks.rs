@@ -12,11 +12,14 @@ use coffer_domain::store::{NodeStart, Store};
 use coffer_domain::task::{Filter, NewTask, Task, TaskKind, TaskState, Work};
 
 use crate::endpoints::{Keyed, bucket, http, http_logins, ring, s3_login, store_login};
+use crate::ftp::{ftp, password, private_key, sftp};
 use crate::rig::operation;
 
 const NOT_UNDER: &str = "SELECT count(*) FROM (
     SELECT split_part(secret_key, '.', 2) AS kid FROM s3_credentials
-    UNION ALL SELECT credentials ->> 'kid' FROM http_credentials) AS k WHERE kid <> ";
+    UNION ALL SELECT credentials ->> 'kid' FROM http_credentials
+    UNION ALL SELECT split_part(password, '.', 2) FROM ftp_endpoints
+    UNION ALL SELECT split_part(private_key, '.', 2) FROM ftp_endpoints) AS k WHERE kid <> ";
 
 /// Secrets of every kind, six of each endpoint.
 async fn fill(keyed: &Keyed) -> Vec<(EndpointId, Login)> {
@@ -203,4 +206,34 @@ async fn a_task_ends_when_it_is_asked_to_or_cannot_go_on() {
     assert_eq!(listed(Filter::default(), first.next).await.items[0].id, task.id);
     let cancelled = Filter { state: Some(TaskState::Cancelled), kind: Some(TaskKind::RotateKeys) };
     assert_eq!(listed(cancelled, None).await.items, [ended]);
+}
+
+#[tokio::test]
+async fn what_opens_servers_is_sealed_anew_in_their_rows() {
+    let keyed = Keyed::new().await;
+    let mut stored = Vec::new();
+    for n in 0..5 {
+        let (plain, secure) = (ftp(&format!("ftp-{n}")), sftp(&format!("sftp-{n}")));
+        stored.push((keyed.endpoint(plain).await.id, password(&format!("password-{n}"))));
+        stored.push((keyed.endpoint(secure).await.id, private_key(&format!("key-{n}"))));
+    }
+    for (endpoint, login) in &stored {
+        keyed.credential(*endpoint, login).await;
+    }
+    // Nothing of these is sealed.
+    let file = Login::KeyFile { path: "clinic/id".to_owned() };
+    let (of_file, without) = (keyed.endpoint(sftp("file")).await.id, keyed.endpoint(sftp("none")).await.id);
+    keyed.credential(of_file, &file).await;
+    let key = keyed.add_key();
+    assert_eq!(keyed.store.current_key(None).await.unwrap(), key);
+    let task = begin(&keyed, keyed.rig.start, &key).await.unwrap();
+    assert_eq!(task.items_total, 10);
+    let ended = to_its_end(&keyed, task.id, keyed.rig.start).await;
+    assert_eq!((ended.state, ended.items_done, ended.items_failed), (TaskState::Succeeded, 10, 0));
+    assert_eq!(keyed.rig.text(&format!("{NOT_UNDER} '{key}'")).await, "0");
+    stored.push((of_file, file));
+    for (endpoint, login) in stored {
+        assert_eq!(keyed.store.login(endpoint, None).await.unwrap(), Some(login));
+    }
+    assert_eq!(keyed.store.login(without, None).await.unwrap(), None);
 }

@@ -38,6 +38,12 @@ impl Value {
         }
     }
 
+    /// One path that is the same from anywhere.
+    pub(super) fn absolute_path(&self) -> Result<PathBuf, String> {
+        let path = PathBuf::from(self.text()?);
+        if path.is_absolute() { Ok(path) } else { Err(format!("must be an absolute path, not {path:?}")) }
+    }
+
     /// Networks: a list, or one text in which they are separated by commas.
     pub(super) fn networks(&self) -> Result<Vec<Network>, String> {
         let texts: Vec<&str> = match self {

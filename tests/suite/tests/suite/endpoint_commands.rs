@@ -1,6 +1,6 @@
 //! `coffer endpoints`: what an operator does about servers, with no other tool.
 
-use crate::{endpoints, volumes};
+use crate::{endpoints, ftp_endpoints, volumes};
 use coffer_proto::v1::{self, volume::Backend};
 use coffer_test_servers::Kind;
 use coffer_tests::{Cofferd, Token, cofferd::command, proxy::Proxy};
@@ -113,6 +113,47 @@ async fn an_operator_needs_the_command_alone() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_is_logged_in_to_is_told_whole() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("id"), "key").unwrap();
+    let cofferd = Cofferd::start_with(&[("sftp.key_folder", folder.path().to_str().unwrap())]).await;
+    let desk = Desk::at(&cofferd, &Token::user("olga", "clinic").role("operator"));
+    let plain = desk.json("create --ftp Ftp.example --user ann --security plain --path /in", "");
+    assert_eq!(
+        plain["ftp"],
+        json!({
+            "host": "ftp.example", "port": 21, "security": "FTP_SECURITY_PLAIN", "username": "ann", "path": "/in"
+        })
+    );
+    let key = ftp_endpoints::HOST_KEY;
+    let secure = desk.json(&format!("create --sftp fd00::1 --port 2222 --user ann --host-key {key}"), "");
+    let id = secure["id"].as_str().unwrap();
+    let moved = desk.json(&format!("update {id} --sftp h --user ann --host-key {key}"), "");
+    assert_eq!((&moved["sftp"]["host"], &moved["sftp"]["port"]), (&json!("h"), &json!(22)));
+    let made = desk.json(&format!("credential set {id} --password"), "swordfish\n");
+    assert_eq!(made["kind"], json!("CREDENTIAL_KIND_PASSWORD"));
+    assert_eq!(desk.run(&format!("credential set {id} --password"), "swordfish").0, Some(5), "it has one");
+    let credential = made["id"].as_str().unwrap();
+    let private = ftp_endpoints::pem("c3dvcmRmaXNo");
+    let changed = desk.json(&format!("credential set --replace {credential} --private-key"), &private);
+    assert_eq!(changed["kind"], json!("CREDENTIAL_KIND_PRIVATE_KEY"));
+    // Nothing is read where nothing is secret.
+    let changed = desk.json(&format!("credential set --replace {credential} --key-file id"), "");
+    assert_eq!((&changed["kind"], &changed["key_path"]), (&json!("CREDENTIAL_KIND_KEY_FILE"), &json!("id")));
+    let (exit, listed, _) = desk.run(&format!("credential list {id}"), "");
+    assert!(exit == Some(0) && listed.trim_end().ends_with("key_file       id"), "{listed}");
+    let (_, listed, _) = desk.run("--json", "");
+    assert_eq!(listed.lines().count(), 2, "{listed}");
+    let plain = plain["id"].as_str().unwrap();
+    let (_, shown, _) = desk.run(&format!("show {plain}"), "");
+    assert!(shown.trim_end().ends_with("ftp   ann@ftp.example:21 /in plain"), "{shown}");
+    assert_eq!(desk.json(&format!("credential delete {credential}"), ""), json!({}));
+    for id in [plain, id] {
+        assert_eq!(desk.json(&format!("delete {id}"), ""), json!({}));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_is_wrong_is_told_and_changes_nothing() {
     let cofferd = Cofferd::start().await;
     let token = Token::user("olga", "clinic").role("operator");
@@ -130,6 +171,15 @@ async fn what_is_wrong_is_told_and_changes_nothing() {
         (format!("credential set {web} --bearer=swordfish"), "", 2),
         (format!("credential set {web} --header host"), "x", 2),
         (format!("credential set {web} --access-key a"), "x", 2),
+        (format!("credential set {web} --password"), "x", 2),
+        (format!("credential set {web} --private-key"), "x", 2),
+        (format!("credential set {web} --key-file id"), "", 2),
+        ("create --ftp h".to_owned(), "", 2),
+        ("create --ftp h --user ann --port 0".to_owned(), "", 2),
+        ("create --ftp h --user ann --host-key SHA256:x".to_owned(), "", 2),
+        ("create --sftp h --user ann".to_owned(), "", 2),
+        ("create --sftp h --user ann --host-key SHA256:x".to_owned(), "", 2),
+        ("create --http http://h --user ann".to_owned(), "", 2),
         ("check nothing".to_owned(), "", 3),
     ] {
         let (exit, printed, said) = desk.run(&words, input);

@@ -57,11 +57,11 @@ pub(crate) async fn store(operator: &Clients, endpoint: &str, kind: Kind) -> Res
     Ok(volumes(operator).create_credential(request).await?.into_inner().credential.unwrap())
 }
 
-fn mask(paths: &[&str]) -> Option<prost_types::FieldMask> {
+pub(crate) fn mask(paths: &[&str]) -> Option<prost_types::FieldMask> {
     Some(prost_types::FieldMask { paths: paths.iter().map(|p| (*p).to_owned()).collect() })
 }
 
-async fn operator(cofferd: &Cofferd) -> Clients {
+pub(crate) async fn operator(cofferd: &Cofferd) -> Clients {
     cofferd.clients(&Token::user("olga", "clinic").role("operator")).await
 }
 

@@ -3,6 +3,7 @@
 use crate::{
     backends::backend,
     endpoints::{basic, bearer, bucket, create, header, http, s3, store},
+    ftp_endpoints::{ftp, password, private_key, sftp},
     volumes,
 };
 use coffer_persistence::secrets::add_key;
@@ -24,7 +25,7 @@ async fn operator(cofferd: &Cofferd) -> Clients {
     cofferd.clients(&Token::user("olga", "clinic").role("operator")).await
 }
 
-/// Credentials of both kinds of endpoints.
+/// Credentials of two kinds of endpoints.
 async fn fill(operator: &Clients, count: usize) {
     let photos = create(operator, bucket("photos")).await.unwrap().id;
     let web = create(operator, http("http://example.org")).await.unwrap().id;
@@ -58,7 +59,9 @@ async fn under_other_keys(cofferd: &Cofferd, key: &str) -> i64 {
         .database
         .number(&format!(
             "SELECT count(*) FROM (SELECT split_part(secret_key, '.', 2) AS kid FROM s3_credentials
-             UNION ALL SELECT credentials ->> 'kid' FROM http_credentials) AS k WHERE kid <> '{key}'"
+             UNION ALL SELECT credentials ->> 'kid' FROM http_credentials
+             UNION ALL SELECT split_part(password, '.', 2) FROM ftp_endpoints
+             UNION ALL SELECT split_part(private_key, '.', 2) FROM ftp_endpoints) AS k WHERE kid <> '{key}'"
         ))
         .await
 }
@@ -70,7 +73,7 @@ async fn neither_the_database_nor_the_log_holds_a_secret() {
     let photos = create(&operator, bucket("photos")).await.unwrap().id;
     let web = create(&operator, http("http://example.org")).await.unwrap().id;
     let secrets: Vec<String> =
-        (0..6).map(|n| format!("Swordfish{n}{}", uuid::Uuid::new_v4().simple())).collect();
+        (0..8).map(|n| format!("Swordfish{n}{}", uuid::Uuid::new_v4().simple())).collect();
     store(&operator, &photos, s3(&secrets[0])).await.unwrap();
     store(&operator, &web, basic(&secrets[1])).await.unwrap();
     store(&operator, &web, bearer(&secrets[2])).await.unwrap();
@@ -86,6 +89,12 @@ async fn neither_the_database_nor_the_log_holds_a_secret() {
     // Refusals are told and recorded, too.
     store(&operator, &web, basic(&format!("{}\n", secrets[5]))).await.unwrap_err();
     store(&operator, &web, s3(&secrets[5])).await.unwrap_err();
+    let plain = create(&operator, ftp("ftp.example")).await.unwrap().id;
+    let secure = create(&operator, sftp("sftp.example")).await.unwrap().id;
+    store(&operator, &plain, password(&secrets[6])).await.unwrap();
+    store(&operator, &plain, password(&format!("{}\n", secrets[5]))).await.unwrap_err();
+    store(&operator, &plain, private_key(&BASE64.encode(secrets[5].as_bytes()))).await.unwrap_err();
+    store(&operator, &secure, private_key(&BASE64.encode(secrets[7].as_bytes()))).await.unwrap();
 
     let directory: String = cofferd
         .database

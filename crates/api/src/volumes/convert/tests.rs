@@ -1,6 +1,7 @@
 use super::*;
 use crate::fields::converted;
 use coffer_domain::egress::{self, Forbidden, Rule};
+use coffer_domain::id::EndpointId;
 use coffer_domain::service::CheckProblem;
 use coffer_domain::time::now;
 use prost_types::{Duration as WireDuration, FieldMask};
@@ -49,6 +50,19 @@ fn every_bad_field_of_a_new_volume_is_told() {
     let elsewhere = v1::volume::Backend::Local(LocalBackend { local_path_id: "/etc".into() });
     let bad = v1::Volume { backend: Some(elsewhere), ..wire(LocalPathId::new()) };
     assert_eq!(converted(|fields| settings(Some(bad), fields)).unwrap_err(), ["volume.local.local_path_id"]);
+    let nowhere = v1::volume::Backend::Ftp(FtpBackend { ftp_id: "ftp.example".into() });
+    let bad = v1::Volume { backend: Some(nowhere), ..wire(LocalPathId::new()) };
+    assert_eq!(converted(|fields| settings(Some(bad), fields)).unwrap_err(), ["volume.ftp.ftp_id"]);
+}
+
+#[test]
+fn a_server_that_is_logged_in_to_goes_out_as_it_came_in() {
+    let id = EndpointId::new();
+    let backend = v1::volume::Backend::Ftp(FtpBackend { ftp_id: id.to_string() });
+    let volume = v1::Volume { backend: Some(backend.clone()), ..wire(LocalPathId::new()) };
+    let settings = converted(|fields| settings(Some(volume), fields)).unwrap();
+    assert_eq!(settings.backend, Backend::Ftp { ftp_id: id });
+    assert_eq!(to_volume(Volume::new(settings), View::Whole).backend, Some(backend));
 }
 
 #[test]

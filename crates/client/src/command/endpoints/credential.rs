@@ -37,7 +37,6 @@ enum Action {
 /// The secret itself is read from standard input or a file.
 #[derive(Args)]
 #[command(group = ArgGroup::new("target").args(["endpoint", "replace"]).required(true))]
-#[command(group = ArgGroup::new("kind").args(["access_key", "user", "bearer", "header"]).required(true))]
 struct Set {
     /// UUID of the endpoint it opens
     #[arg(value_name = "ENDPOINT")]
@@ -45,6 +44,19 @@ struct Set {
     /// UUID of a credential to replace, instead of storing another
     #[arg(long, value_name = "CREDENTIAL")]
     replace: Option<String>,
+    #[command(flatten)]
+    how: How,
+    #[command(flatten)]
+    source: Source,
+    /// What it is, for people
+    #[arg(long, value_name = "TEXT")]
+    description: Option<String>,
+}
+
+/// One of the kinds of logins.
+#[derive(Args)]
+#[group(required = true, multiple = false)]
+struct How {
     /// Access key id of an S3 bucket; the secret is the secret key
     #[arg(long, value_name = "ID")]
     access_key: Option<String>,
@@ -57,11 +69,15 @@ struct Set {
     /// Header of an HTTP server; the secret is its value
     #[arg(long, value_name = "NAME")]
     header: Option<String>,
-    #[command(flatten)]
-    source: Source,
-    /// What it is, for people
-    #[arg(long, value_name = "TEXT")]
-    description: Option<String>,
+    /// The secret is the password of the user of an FTP or SFTP server
+    #[arg(long)]
+    password: bool,
+    /// The secret is a private key of the user of an SFTP server, without a passphrase
+    #[arg(long)]
+    private_key: bool,
+    /// Private key of the user of an SFTP server in a file of the service, below its `sftp.key_folder`; there is no secret to read
+    #[arg(long, value_name = "PATH", conflicts_with = "secret_file")]
+    key_file: Option<String>,
 }
 
 impl Credentials {
@@ -80,19 +96,8 @@ impl Credentials {
 
 impl Set {
     async fn run(self, context: &Context) -> Result<(), Failure> {
-        let Self { endpoint, replace, access_key, user, bearer, header, source, description } = self;
-        // Whoever waits for input keeps no runtime's thread from its work.
-        let secret = tokio::task::spawn_blocking(move || source.read()).await;
-        let secret =
-            secret.map_err(|stopped| Failure::Other(format!("cannot read the secret: {stopped}")))??;
-        let kind = match (access_key, user, header) {
-            (Some(access_key), None, None) => Kind::S3(v1::S3Login { access_key, secret_key: secret }),
-            (None, Some(username), None) => Kind::Basic(v1::BasicLogin { username, password: secret }),
-            (None, None, Some(name)) => Kind::CustomHeader(v1::CustomHeaderLogin { name, value: secret }),
-            (None, None, None) if bearer => Kind::Bearer(v1::BearerLogin { token: secret }),
-            // The group above lets nothing else through.
-            _ => return Err(Failure::Usage("name one kind of credential".to_owned())),
-        };
+        let Self { endpoint, replace, how, source, description } = self;
+        let kind = how.kind(source).await?;
         let login = Some(v1::Login { kind: Some(kind) });
         let credential = match (endpoint, replace) {
             (_, Some(id)) => {
@@ -120,6 +125,32 @@ impl Set {
     }
 }
 
+impl How {
+    /// What is stored: with the secret, where there is one.
+    async fn kind(self, source: Source) -> Result<Kind, Failure> {
+        let Self { access_key, user, bearer, header, password, private_key, key_file } = self;
+        if let Some(path) = key_file {
+            return Ok(Kind::KeyFile(v1::KeyFileLogin { path }));
+        }
+        // Whoever waits for input keeps no runtime's thread from its work.
+        let secret = tokio::task::spawn_blocking(move || source.read()).await;
+        let secret =
+            secret.map_err(|stopped| Failure::Other(format!("cannot read the secret: {stopped}")))??;
+        Ok(match (access_key, user, header) {
+            (Some(access_key), None, None) => Kind::S3(v1::S3Login { access_key, secret_key: secret }),
+            (None, Some(username), None) => Kind::Basic(v1::BasicLogin { username, password: secret }),
+            (None, None, Some(name)) => Kind::CustomHeader(v1::CustomHeaderLogin { name, value: secret }),
+            (None, None, None) if bearer => Kind::Bearer(v1::BearerLogin { token: secret }),
+            (None, None, None) if password => Kind::Password(v1::PasswordLogin { password: secret }),
+            (None, None, None) if private_key => {
+                Kind::PrivateKey(v1::PrivateKeyLogin { private_key: secret })
+            }
+            // The group above lets nothing else through.
+            _ => return Err(Failure::Usage("name one kind of credential".to_owned())),
+        })
+    }
+}
+
 async fn list(context: &Context, endpoint_id: String) -> Result<(), Failure> {
     let request = v1::ListCredentialsRequest { page_size: PAGE_SIZE, endpoint_id, ..Default::default() };
     let mut pages = pin!(context.client.credentials(request));
@@ -138,9 +169,10 @@ fn show(context: &Context, credential: &v1::Credential) -> Result<(), Failure> {
 
 fn line(credential: &v1::Credential) -> String {
     let kind = value_name(credential.kind().as_str_name(), "CREDENTIAL_KIND_");
-    let v1::Credential { id, endpoint_id, kind: _, access_key, description, create_time } = credential;
+    let v1::Credential { id, endpoint_id, kind: _, access_key, description, create_time, key_path } =
+        credential;
     let time = time(create_time.as_ref());
-    let text = format!("{id}  of {endpoint_id}  {time}  {kind:<13}  {access_key}  {description}");
+    let text = format!("{id}  of {endpoint_id}  {time}  {kind:<13}  {access_key}{key_path}  {description}");
     printable(text.trim_end()).into_owned()
 }
 
@@ -163,6 +195,9 @@ mod tests {
             &["e", "--bearer", "--description=d"],
             &["e", "--header=x-key", "--secret-file=f"],
             &["--replace=c", "--access-key=a"],
+            &["e", "--password"],
+            &["--replace=c", "--private-key", "--secret-file=f"],
+            &["e", "--key-file=clinic/id"],
         ] {
             assert!(parse(right).is_ok(), "{right:?}");
         }
@@ -173,6 +208,12 @@ mod tests {
             &["e", "--replace=c", "--bearer"],
             &["e", "--bearer=token"],
             &["e", "--user=u", "--password=p"],
+            &["e", "--user=u", "--password"],
+            &["e", "--password=p"],
+            &["e", "--password", "--private-key"],
+            &["e", "--private-key=key"],
+            &["e", "--key-file"],
+            &["e", "--key-file=id", "--secret-file=f"],
         ] {
             assert!(parse(wrong).is_err(), "{wrong:?}");
         }
@@ -188,5 +229,13 @@ mod tests {
             ..Default::default()
         };
         assert_eq!(line(&credential), "c  of e  -  s3             AK");
+        let credential = v1::Credential {
+            access_key: String::new(),
+            kind: v1::CredentialKind::KeyFile.into(),
+            key_path: "clinic/id".into(),
+            description: "d".into(),
+            ..credential
+        };
+        assert_eq!(line(&credential), "c  of e  -  key_file       clinic/id  d");
     }
 }

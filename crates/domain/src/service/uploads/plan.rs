@@ -14,7 +14,7 @@ use crate::{
     store::{Intent, Lookup, NewFile, NodeStart, Target},
     time::now,
     upload::{MAX_FILE_BYTES, Upload},
-    volume::{Strategy, Versioning, Volume, VolumeRef},
+    volume::{Provider, Strategy, Versioning, Volume, VolumeRef},
 };
 
 /// An upload that may begin, or go on.
@@ -106,10 +106,9 @@ impl Coffer {
         }
 
         let (volume, existing, path) = self.locate(caller, &spec, trail).await?;
-        trail.update(|operation| {
-            operation.volume_id = Some(volume.id);
-            operation.provider = Some(volume.settings.backend.provider());
-        });
+        trail.update(|operation| operation.volume_id = Some(volume.id));
+        let provider = self.provider(&volume).await?;
+        trail.update(|operation| operation.provider = Some(provider));
         if !volume.settings.is_active {
             return Err(Error::State(State::VolumeInactive));
         }
@@ -126,7 +125,7 @@ impl Coffer {
         let (target, payer) = match existing {
             Some(file) => (version_of(&file, &spec)?, file.payer()),
             None if spec.if_etag.is_some() => return Err(Error::Conflict(Conflict::Etag)),
-            None => new_file(principal, owner, &volume, path.as_ref(), &spec)?,
+            None => new_file(principal, owner, &volume, provider, path.as_ref(), &spec)?,
         };
         if let Target::New(file) = &target {
             self.must_be_free("spec.path", &volume, &file.organisation, &file.path).await?;
@@ -219,6 +218,7 @@ fn new_file(
     principal: &Principal,
     owner: Owner,
     volume: &Volume,
+    provider: Provider,
     path: Option<&StoragePath>,
     spec: &UploadSpec,
 ) -> Result<(Target, Payer)> {
@@ -257,7 +257,7 @@ fn new_file(
         path,
         description,
         is_public: is_public.unwrap_or(false),
-        provider: volume.settings.backend.provider(),
+        provider,
     };
     Ok((Target::New(Box::new(file)), payer))
 }

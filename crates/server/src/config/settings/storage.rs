@@ -21,6 +21,12 @@ pub(super) const TABLE: &[Setting] = &[
         show: |c| Some(list(&c.allowed_roots)),
     },
     Setting {
+        key: "sftp.key_folder",
+        doc: "Absolute path of the folder below which operators may name files of private keys for SFTP servers, which this node reads. Without it none can be used.",
+        set: |c, v| put(&mut c.key_folder, v.absolute_path().map(Some)),
+        show: |c| c.key_folder.as_deref().and_then(path),
+    },
+    Setting {
         key: "transfer.stall_timeout",
         doc: "How long a client may send or take nothing before its stream ends, 1s to 1h.",
         set: |c, v| put(&mut c.stall_timeout, v.duration(SECOND, HOUR)),
