@@ -6,6 +6,7 @@ pub mod local;
 mod opener;
 mod remote;
 pub mod s3;
+pub mod sftp;
 mod wire;
 pub mod wrap;
 

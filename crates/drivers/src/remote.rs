@@ -8,6 +8,7 @@ pub(crate) mod piece;
 pub(crate) mod reading;
 pub(crate) mod resized;
 pub(crate) mod room;
+pub(crate) mod wanted;
 pub(crate) mod xml;
 
 pub(crate) use buffer::Buffer;
@@ -16,6 +17,7 @@ pub(crate) use holds::{Hold, Holds};
 pub(crate) use piece::{Piece, cover, next_generation};
 pub(crate) use resized::resized;
 pub(crate) use room::Room;
+pub(crate) use wanted::Wanted;
 
 use coffer_domain::{driver::ErrorKind, time::Timestamp};
 

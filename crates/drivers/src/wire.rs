@@ -7,6 +7,7 @@ mod connect;
 mod failure;
 mod request;
 
+pub(crate) use connect::Dialler;
 pub(crate) use failure::Failure;
 pub(crate) use request::{Body, empty, of_pieces, of_stream};
 

@@ -40,6 +40,8 @@ pub(crate) enum Need {
     Apache,
     /// A server of S3 that keeps versions.
     Minio,
+    /// A server of SFTP, and what makes its keys.
+    OpenSsh,
     Curl,
 }
 
@@ -51,7 +53,7 @@ pub(crate) const SCHEMA: [Need; 3] = [Need::RustComponents, Need::Postgres, Need
 pub(crate) const LINT: [Need; 6] =
     [Need::RustComponents, Need::Openssl, Need::Buf, Need::CargoDeny, Need::Postgres, Need::Diesel];
 /// What the tests need to skip none. Go stands before what is built with it.
-pub(crate) const TESTS: [Need; 13] = [
+pub(crate) const TESTS: [Need; 14] = [
     Need::Openssl,
     Need::Postgres,
     Need::Git,
@@ -64,6 +66,7 @@ pub(crate) const TESTS: [Need; 13] = [
     Need::Nginx,
     Need::Apache,
     Need::Minio,
+    Need::OpenSsh,
     Need::Curl,
 ];
 /// What the fuzz targets need.
@@ -71,7 +74,7 @@ pub(crate) const FUZZ: [Need; 2] = [Need::Openssl, Need::Cpp];
 /// What transfers are compared with. A benchmark goes on without those it cannot get.
 pub(crate) const PEERS: [Need; 3] = [Need::Curl, Need::Rclone, Need::Nginx];
 /// All of it.
-pub(crate) const EVERYTHING: [Need; 17] = [
+pub(crate) const EVERYTHING: [Need; 18] = [
     Need::RustComponents,
     Need::Openssl,
     Need::Postgres,
@@ -88,6 +91,7 @@ pub(crate) const EVERYTHING: [Need; 17] = [
     Need::Nginx,
     Need::Apache,
     Need::Minio,
+    Need::OpenSsh,
     Need::Curl,
 ];
 
@@ -134,6 +138,7 @@ impl Need {
             Self::Nginx => peers::has_nginx(workspace),
             Self::Apache => workspace.has("apache2"),
             Self::Minio => go::has_minio(workspace),
+            Self::OpenSsh => peers::has_openssh(workspace),
             Self::Curl => workspace.has("curl"),
         }
     }
@@ -157,6 +162,7 @@ impl Need {
             // The package `apache2` would start a server; this one has only the program and its modules.
             Self::Apache => tools::apt(workspace, &["apache2-bin"]),
             Self::Minio => go::install_minio(workspace),
+            Self::OpenSsh => peers::install_openssh(workspace),
             Self::Curl => tools::apt(workspace, &["curl"]),
         }
     }
@@ -192,6 +198,7 @@ impl Need {
             Self::Nginx => "put nginx into PATH, with its DAV module",
             Self::Apache => "install Apache 2.4 with mod_dav (Debian: apt-get install apache2-bin)",
             Self::Minio => "put minio into PATH (go install github.com/minio/minio@latest)",
+            Self::OpenSsh => "install OpenSSH's server and client (Debian: openssh-server, openssh-client)",
             Self::Curl => "install curl",
         }
     }

@@ -4,10 +4,12 @@ mod apache;
 mod minio;
 mod missing;
 mod nginx;
+mod openssh;
 mod process;
 mod rclone;
 
 pub use missing::find;
+pub use openssh::with_subsystem as openssh_with_subsystem;
 pub use process::Server;
 
 use std::sync::{Arc, Mutex, PoisonError, Weak};
@@ -20,6 +22,17 @@ pub const SECRET_KEY: &str = "test-secret-key";
 pub const USER: &str = "tester";
 /// What servers of HTTP take as the password; Apache is told its sum.
 pub const PASSWORD: &str = "a test's password";
+
+/// How one logs in to a server of SFTP.
+#[derive(Debug, Clone)]
+pub struct Ssh {
+    /// The user's name.
+    pub username: String,
+    /// The user's private key; without one it is [`PASSWORD`].
+    pub key: Option<String>,
+    /// What the server's keys are known by, as `ssh-keygen -lf` shows them.
+    pub host_keys: Vec<String>,
+}
 
 /// A kind of server. One of each runs at a time: who asks while one runs shares it, and it ends with the last who has it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,14 +47,25 @@ pub enum Kind {
     Nginx,
     /// MinIO, whose files are not the objects.
     Minio,
+    /// OpenSSH, which serves SFTP.
+    OpenSsh,
+    /// `rclone serve sftp`.
+    RcloneSftp,
 }
 
-static RUNNING: [Mutex<Weak<Server>>; 5] = [const { Mutex::new(Weak::new()) }; 5];
+static RUNNING: [Mutex<Weak<Server>>; 7] = [const { Mutex::new(Weak::new()) }; 7];
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Self; 5] =
-        [Self::RcloneS3, Self::RcloneWebdav, Self::ApacheDav, Self::Nginx, Self::Minio];
+    pub const ALL: [Self; 7] = [
+        Self::RcloneS3,
+        Self::RcloneWebdav,
+        Self::ApacheDav,
+        Self::Nginx,
+        Self::Minio,
+        Self::OpenSsh,
+        Self::RcloneSftp,
+    ];
 
     /// One that runs, or `None` where its program is missing.
     ///
@@ -68,6 +92,8 @@ impl Kind {
             Self::ApacheDav => apache::dav(),
             Self::Nginx => nginx::put(),
             Self::Minio => minio::s3(),
+            Self::OpenSsh => openssh::sftp(),
+            Self::RcloneSftp => rclone::sftp(),
         }
     }
 }

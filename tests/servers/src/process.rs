@@ -1,6 +1,6 @@
 //! A server's process.
 
-use crate::minio;
+use crate::{Ssh, minio, openssh};
 use rustix::process::{Pid, Signal, kill_process_group};
 use std::{
     fs,
@@ -70,6 +70,11 @@ impl Server {
 
     fn root(&self) -> PathBuf {
         self.directory.path().join("root")
+    }
+
+    /// How one logs in to a server of SFTP.
+    pub fn ssh(&self) -> Ssh {
+        openssh::ssh(self.directory.path())
     }
 
     /// What it has written to its log.

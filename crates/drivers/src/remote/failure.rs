@@ -16,7 +16,7 @@ pub(crate) enum Failure {
     /// It was refused.
     #[error("status {status} {code}: {message}")]
     Refused {
-        /// Of HTTP.
+        /// Of HTTP, or of SFTP.
         status: u16,
         /// The backend's own; empty where it has none.
         code: String,

@@ -32,48 +32,67 @@ use tokio_rustls::{TlsConnector, client::TlsStream};
 /// Finds addresses of a host. Outside of tests it is the system's resolver.
 type Lookup = dyn Fn(String, u16) -> BoxFuture<'static, io::Result<Vec<SocketAddr>>> + Send + Sync;
 
+/// Connects to hosts, at addresses that the policy allows.
+#[derive(Clone)]
+pub(crate) struct Dialler {
+    lookup: Arc<Lookup>,
+    policy: Arc<Policy>,
+    limit: Duration,
+}
+
+impl fmt::Debug for Dialler {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Dialler").field("policy", &self.policy).finish_non_exhaustive()
+    }
+}
+
 /// Connects to hosts of URLs.
 #[derive(Clone)]
 pub(super) struct Connector {
-    lookup: Arc<Lookup>,
-    policy: Arc<Policy>,
+    dialler: Dialler,
     tls: TlsConnector,
-    limit: Duration,
 }
 
 impl fmt::Debug for Connector {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Connector").field("policy", &self.policy).finish_non_exhaustive()
+        f.debug_struct("Connector").field("dialler", &self.dialler).finish_non_exhaustive()
     }
 }
 
 impl Connector {
     pub(super) fn new(policy: Policy, roots: Option<&Path>, limit: Duration) -> Result<Self, Failure> {
         let tls = TlsConnector::from(Arc::new(client_config(roots)?));
-        let lookup = |host: String, port| -> BoxFuture<'static, _> {
-            Box::pin(async move { egress::lookup(&host, port).await })
-        };
-        Ok(Self { lookup: Arc::new(lookup), policy: Arc::new(policy), tls, limit })
+        Ok(Self { dialler: Dialler::new(policy, limit), tls })
     }
 
     async fn connect(self, uri: Uri) -> Result<Stream, Failure> {
         let host = uri.host().ok_or_else(|| Failure::Config("the URL names no host".to_owned()))?;
         let is_tls = uri.scheme_str() == Some("https");
         let port = uri.port_u16().unwrap_or(if is_tls { 443 } else { 80 });
-        let stream = self.dial(host, port).await?;
+        let stream = self.dialler.dial(host, port).await?;
         if !is_tls {
             return Ok(Stream::Plain(stream));
         }
         let bare = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(host);
         let name = ServerName::try_from(bare.to_owned()).map_err(|e| Failure::Config(e.to_string()))?;
-        match timeout(self.limit, self.tls.connect(name, stream)).await {
+        match timeout(self.dialler.limit, self.tls.connect(name, stream)).await {
             Ok(Ok(stream)) => Ok(Stream::Tls(Box::new(stream))),
             Ok(Err(error)) => Err(Failure::of_handshake(&error)),
             Err(_elapsed) => Err(Failure::Silent("a TLS handshake")),
         }
     }
+}
 
-    async fn dial(&self, host: &str, port: u16) -> Result<TcpStream, Failure> {
+impl Dialler {
+    pub(crate) fn new(policy: Policy, limit: Duration) -> Self {
+        let lookup = |host: String, port| -> BoxFuture<'static, _> {
+            Box::pin(async move { egress::lookup(&host, port).await })
+        };
+        Self { lookup: Arc::new(lookup), policy: Arc::new(policy), limit }
+    }
+
+    /// A connection to a host.
+    pub(crate) async fn dial(&self, host: &str, port: u16) -> Result<TcpStream, Failure> {
         let mut last = Failure::Connect(format!("{host} has no address"));
         // Looked up once for each connection: what was checked is dialled, and not what the name says a moment later.
         let found = timeout(self.limit, (self.lookup)(host.to_owned(), port))

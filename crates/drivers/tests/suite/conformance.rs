@@ -86,6 +86,15 @@ async fn http_with(budget: Budget, kind: Kind, prefix: &str, is_wrapped: bool) -
     Some(Backend { driver: servers::wrapped_if(is_wrapped, driver), _place: Box::new(server) })
 }
 
+async fn sftp(kind: Kind, prefix: &str, is_wrapped: bool) -> Opened {
+    sftp_with(16, kind, prefix, is_wrapped).await
+}
+
+async fn sftp_with(sessions: usize, kind: Kind, prefix: &str, is_wrapped: bool) -> Opened {
+    let (driver, server) = servers::sftp(kind, prefix, sessions).await?;
+    Some(Backend { driver: servers::wrapped_if(is_wrapped, driver), _place: Box::new(server) })
+}
+
 /// No memory but the least that each writer has in any case: parts are made of small pieces.
 fn short() -> Budget {
     Budget::new(0)
@@ -203,6 +212,10 @@ conformance! {
     webdav_apache_wrapped_with_prefix: http(Kind::ApacheDav, "tenant/one/", true);
     webdav_apache_short_of_memory: http_with(short(), Kind::ApacheDav, "", false);
     http_nginx: http(Kind::Nginx, "", false);
+    sftp_openssh: sftp(Kind::OpenSsh, "", false);
+    sftp_openssh_wrapped_with_prefix: sftp(Kind::OpenSsh, "tenant/one/", true);
+    sftp_openssh_short_of_sessions: sftp_with(2, Kind::OpenSsh, "", false);
+    sftp_rclone: sftp(Kind::RcloneSftp, "", false);
 }
 
 /// What each server lets the driver promise. Printed, so that a new version of a server shows what changed.
@@ -219,6 +232,12 @@ async fn what_each_server_lets_the_driver_promise() {
         ),
         ("apache mod_dav", http(Kind::ApacheDav, "", false).await, "atomic resume range list copy rename"),
         ("nginx PUT", http(Kind::Nginx, "", false).await, "range"),
+        (
+            "openssh",
+            sftp(Kind::OpenSsh, "", false).await,
+            "atomic durable create-only resume range list rename",
+        ),
+        ("rclone serve sftp", sftp(Kind::RcloneSftp, "", false).await, "atomic resume range list rename"),
     ];
     for (server, opened, expected) in rows {
         let Some(backend) = opened else { continue };

@@ -7,11 +7,12 @@ mod hostile;
 mod names;
 mod proxy;
 mod scripted;
+mod sftp;
 mod trust;
 
 use crate::{servers, support::kind};
 use coffer_domain::driver::{Driver, Error, ErrorKind};
-use coffer_drivers::{Patience, http, s3};
+use coffer_drivers::{Patience, http, s3, sftp::Sftp};
 use proxy::{Fault, Proxy};
 use scripted::Scripted;
 use std::{sync::Arc, time::Duration};
@@ -32,6 +33,10 @@ async fn open_s3(config: s3::Config) -> Result<Arc<dyn Driver>, Error> {
 
 async fn open_http(config: http::Config) -> Result<Arc<dyn Driver>, Error> {
     Ok(Arc::new(http::Http::open(config).await?))
+}
+
+async fn open_sftp(config: coffer_drivers::sftp::Config) -> Result<Arc<dyn Driver>, Error> {
+    Ok(Arc::new(Sftp::open(config).await?))
 }
 
 fn assert_kind<T>(result: Result<T, Error>, expected: ErrorKind, of: &str) {

@@ -1,16 +1,17 @@
 //! Drivers on real servers.
 
-use coffer_domain::{budget::Budget, driver::Driver, egress::Policy, endpoint::Login, secret::Secret};
+use coffer_domain::{budget::Budget, driver::Driver, egress::Policy, endpoint, secret::Secret};
 use coffer_drivers::{
     WireOptions,
     http::{self, Http},
     s3::{self, S3},
+    sftp::{self, Login, Sftp},
     wrap,
 };
-use coffer_test_servers::{ACCESS_KEY, Kind, PASSWORD, SECRET_KEY, Server, USER};
+use coffer_test_servers::{ACCESS_KEY, Kind, PASSWORD, SECRET_KEY, Server, Ssh, USER};
 use rusoto_core::{Region, credential::AwsCredentials};
 use rusoto_signature::SignedRequest;
-use std::{sync::Arc, time::Duration};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpStream,
@@ -111,7 +112,7 @@ async fn ask_once(server: &Server, method: &str, path: &str, query: &[(&str, &st
 
 /// A folder of a server.
 pub(crate) fn http_config(kind: Kind, url: &str, place: &str) -> http::Config {
-    let basic = || Login::Basic { username: USER.to_owned(), password: Secret::new(PASSWORD) };
+    let basic = || endpoint::Login::Basic { username: USER.to_owned(), password: Secret::new(PASSWORD) };
     let login = (kind != Kind::Nginx).then(basic);
     http::Config { wire: loopback(), ..http::Config::new(format!("{url}/{place}"), login) }
 }
@@ -122,6 +123,34 @@ pub(crate) async fn http(kind: Kind, prefix: &str, budget: Budget) -> Option<(Ar
     let config = http_config(kind, &server.url(), &server.place());
     let config = http::Config { prefix: prefix.to_owned(), budget, ..config };
     Some((Arc::new(Http::open(config).await.unwrap()), server))
+}
+
+/// A folder of a server of SFTP, which is reached at this address.
+pub(crate) fn sftp_config(server: &Server, address: SocketAddr, place: &str) -> sftp::Config {
+    let Ssh { username, key, host_keys } = server.ssh();
+    let login = match key {
+        Some(key) => Login::Key(Secret::new(key)),
+        None => Login::Password(Secret::new(PASSWORD)),
+    };
+    let host_key = host_keys[0].parse().unwrap();
+    sftp::Config {
+        port: address.port(),
+        path: place.to_owned(),
+        wire: loopback(),
+        ..sftp::Config::new(address.ip().to_string(), username, login, host_key)
+    }
+}
+
+/// A folder of its own on a server of SFTP.
+pub(crate) async fn sftp(
+    kind: Kind,
+    prefix: &str,
+    sessions: usize,
+) -> Option<(Arc<dyn Driver>, Arc<Server>)> {
+    let server = kind.shared()?;
+    let config = sftp_config(&server, server.address(), &server.place());
+    let config = sftp::Config { prefix: prefix.to_owned(), sessions, ..config };
+    Some((Arc::new(Sftp::open(config).await.unwrap()), server))
 }
 
 /// The driver, with all wrappers if it is to be so.

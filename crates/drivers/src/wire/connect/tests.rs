@@ -59,7 +59,8 @@ fn connector(answers: &[&[Ipv4Addr]]) -> Connector {
         let found = next.into_iter().map(|address| SocketAddr::new(IpAddr::V4(address), port)).collect();
         Box::pin(async move { Ok(found) })
     };
-    Connector { lookup: Arc::new(lookup), ..connector }
+    let Connector { dialler, tls } = connector;
+    Connector { dialler: Dialler { lookup: Arc::new(lookup), ..dialler }, tls }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -90,7 +91,8 @@ async fn a_name_that_moves_is_dialled_where_it_was_checked() {
 async fn a_canary_counts_who_is_let_to_it() {
     let (ours, canary, port) = both().await;
     let policy = Policy { allow: vec!["127.0.0.0/8".parse().unwrap()], deny: Vec::new() };
-    let connector = Connector { policy: Arc::new(policy), ..connector(&[&[CANARY]]) };
+    let Connector { dialler, tls } = connector(&[&[CANARY]]);
+    let connector = Connector { dialler: Dialler { policy: Arc::new(policy), ..dialler }, tls };
     connector.connect(format!("http://rebinding.example:{port}/").parse().unwrap()).await.unwrap();
     while canary.count() == 0 {
         tokio::task::yield_now().await;

@@ -2,7 +2,7 @@
 //!
 //! `COFFER_CUTS` says how many places are tried, of each kind.
 
-use super::{Fault, Proxy, assert_kind, impatient, open_http, open_s3};
+use super::{Fault, Proxy, assert_kind, impatient, open_http, open_s3, open_sftp};
 use crate::{
     servers,
     support::{fresh_key, noise, read, resumable, resume_when_free},
@@ -45,6 +45,9 @@ async fn rig(kind: Kind) -> Option<Rig> {
         Kind::RcloneWebdav | Kind::ApacheDav | Kind::Nginx => {
             let config = servers::http_config(kind, &proxy.url(), &server.place());
             open_http(http::Config { part_bytes: 2 * MIB as u64, ..config }).await
+        }
+        Kind::OpenSsh | Kind::RcloneSftp => {
+            open_sftp(servers::sftp_config(&server, proxy.address(), &server.place())).await
         }
     };
     Some(Rig { driver: driver.unwrap(), proxy, _server: server })
@@ -126,6 +129,26 @@ async fn uploads_to_webdav_survive_cuts() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn uploads_to_rclones_webdav_survive_cuts() {
     uploads_survive(Kind::RcloneWebdav).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn uploads_to_openssh_survive_cuts() {
+    uploads_survive(Kind::OpenSsh).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn uploads_to_rclones_sftp_survive_cuts() {
+    uploads_survive(Kind::RcloneSftp).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn reads_from_openssh_survive_cuts() {
+    reads_survive(Kind::OpenSsh).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn reads_from_rclones_sftp_survive_cuts() {
+    reads_survive(Kind::RcloneSftp).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -65,6 +65,10 @@ impl Proxy {
         Self { address, faults, cuts, plans, _accepts: AbortOnDropHandle::new(accepts) }
     }
 
+    pub(super) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
     pub(super) fn url(&self) -> String {
         format!("http://{}", self.address)
     }
