@@ -8,6 +8,7 @@ mod listing;
 mod login;
 mod objects;
 mod pool;
+mod probe;
 mod resume;
 mod space;
 mod stream;

@@ -201,7 +201,7 @@ async fn a_server_that_falls_silent_stops_nobody_else() {
     let place = server.place();
     let config = servers::sftp_config(&server, proxy.address(), &place);
     let driver = open_sftp(sftp::Config { wire: impatient(), ..config }).await.unwrap();
-    let (there, content) = (fresh_key(), noise(3 * MIB, 1));
+    let (there, content, other) = (fresh_key(), noise(3 * MIB, 1), noise(4 * MIB, 2));
     driver.store(UploadId::new(), &there, vec![content.clone()]).await.unwrap();
     let longest = Arc::new(AtomicU64::new(0));
     let seen = Arc::clone(&longest);
@@ -216,7 +216,7 @@ async fn a_server_that_falls_silent_stops_nobody_else() {
         proxy.plan([Fault::Stall(at)]);
         let cuts = proxy.cuts();
         let mut writer = driver.begin(UploadId::new(), &fresh_key(), WriteOptions::default()).await.unwrap();
-        let written = writer.write(vec![noise(4 * MIB, 2)].into()).await;
+        let written = writer.write(vec![other.clone()].into()).await;
         assert_kind(written, ErrorKind::Timeout, "an upload");
         assert_eq!(proxy.cuts(), cuts + 1);
         drop(writer);
@@ -226,7 +226,8 @@ async fn a_server_that_falls_silent_stops_nobody_else() {
     }
     drop(ticks);
     let longest = longest.load(Ordering::Relaxed);
-    assert!(longest < 300, "the thread was held for {longest} ms");
+    // libssh2 waits for five seconds where it waits on a thread; a busy machine holds it for some hundred milliseconds.
+    assert!(longest < 1_500, "the thread was held for {longest} ms");
 }
 
 /// What is given up in the middle never answers another's question.
