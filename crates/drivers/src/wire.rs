@@ -1,4 +1,4 @@
-//! HTTP/1.1 to backends, for every driver that speaks it.
+//! HTTP/1.1 to backends, for every driver that speaks it, and connections for those that speak something else.
 //!
 //! Only addresses that the policy allows are dialled, no proxy of the environment is used and no redirect is followed, so credentials go
 //! to the configured host alone. Every wait has a limit: to connect, for the handshake, between pieces of a body, for an answer.
@@ -7,7 +7,7 @@ mod connect;
 mod failure;
 mod request;
 
-pub(crate) use connect::Dialler;
+pub(crate) use connect::{Dialler, client_config, dial};
 pub(crate) use failure::Failure;
 pub(crate) use request::{Body, empty, of_pieces, of_stream};
 

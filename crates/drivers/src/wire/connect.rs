@@ -91,25 +91,37 @@ impl Dialler {
         Self { lookup: Arc::new(lookup), policy: Arc::new(policy), limit }
     }
 
-    /// A connection to a host.
-    pub(crate) async fn dial(&self, host: &str, port: u16) -> Result<TcpStream, Failure> {
-        let mut last = Failure::Connect(format!("{host} has no address"));
-        // Looked up once for each connection: what was checked is dialled, and not what the name says a moment later.
+    /// The addresses of a host that may be dialled: what was checked, and not what the name says a moment later.
+    pub(crate) async fn addresses(&self, host: &str, port: u16) -> Result<Vec<SocketAddr>, Failure> {
         let found = timeout(self.limit, (self.lookup)(host.to_owned(), port))
             .await
             .map_err(|_elapsed| Failure::Silent("an address"))?;
-        for address in self.policy.choose(host, found)? {
-            match timeout(self.limit, TcpStream::connect(address)).await {
-                Ok(Ok(stream)) => {
-                    // Small requests are not held back. It fails only on a connection that is gone, which shows at once.
-                    let _ = stream.set_nodelay(true);
-                    return Ok(stream);
-                }
-                Ok(Err(error)) => last = Failure::Connect(format!("{address}: {error}")),
-                Err(_elapsed) => last = Failure::Connect(format!("{address} does not accept in time")),
+        Ok(self.policy.choose(host, found)?)
+    }
+
+    /// A connection to a host. Its name is looked up once for each.
+    pub(crate) async fn dial(&self, host: &str, port: u16) -> Result<TcpStream, Failure> {
+        let mut last = Failure::Connect(format!("{host} has no address"));
+        for address in self.addresses(host, port).await? {
+            match dial(address, self.limit).await {
+                Ok(stream) => return Ok(stream),
+                Err(failure) => last = failure,
             }
         }
         Err(last)
+    }
+}
+
+/// A connection to an address that was checked.
+pub(crate) async fn dial(address: SocketAddr, limit: Duration) -> Result<TcpStream, Failure> {
+    match timeout(limit, TcpStream::connect(address)).await {
+        Ok(Ok(stream)) => {
+            // Small requests are not held back. It fails only on a connection that is gone, which shows at once.
+            let _ = stream.set_nodelay(true);
+            Ok(stream)
+        }
+        Ok(Err(error)) => Err(Failure::Connect(format!("{address}: {error}"))),
+        Err(_elapsed) => Err(Failure::Connect(format!("{address} does not accept in time"))),
     }
 }
 
@@ -191,7 +203,8 @@ impl AsyncWrite for Stream {
     }
 }
 
-fn client_config(roots_file: Option<&Path>) -> Result<ClientConfig, Failure> {
+/// Trusts the system's certificates, and those of this file.
+pub(crate) fn client_config(roots_file: Option<&Path>) -> Result<ClientConfig, Failure> {
     let mut roots = RootCertStore::empty();
     roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
     if let Some(path) = roots_file {

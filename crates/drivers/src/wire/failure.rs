@@ -61,7 +61,7 @@ impl Failure {
     }
 
     /// A handshake that failed: certificates that are wrong stay wrong, everything else may pass.
-    pub(super) fn of_handshake(error: &io::Error) -> Self {
+    pub(crate) fn of_handshake(error: &io::Error) -> Self {
         let certificate =
             error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()).is_some_and(|inner| {
                 matches!(inner, rustls::Error::InvalidCertificate(_) | rustls::Error::NoCertificatesPresented)
