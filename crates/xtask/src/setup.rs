@@ -42,6 +42,10 @@ pub(crate) enum Need {
     Minio,
     /// A server of SFTP, and what makes its keys.
     OpenSsh,
+    /// A server of FTP, with TLS too.
+    Vsftpd,
+    /// A server of FTP with listings for machines.
+    Proftpd,
     Curl,
 }
 
@@ -53,7 +57,7 @@ pub(crate) const SCHEMA: [Need; 3] = [Need::RustComponents, Need::Postgres, Need
 pub(crate) const LINT: [Need; 6] =
     [Need::RustComponents, Need::Openssl, Need::Buf, Need::CargoDeny, Need::Postgres, Need::Diesel];
 /// What the tests need to skip none. Go stands before what is built with it.
-pub(crate) const TESTS: [Need; 14] = [
+pub(crate) const TESTS: [Need; 16] = [
     Need::Openssl,
     Need::Postgres,
     Need::Git,
@@ -67,6 +71,8 @@ pub(crate) const TESTS: [Need; 14] = [
     Need::Apache,
     Need::Minio,
     Need::OpenSsh,
+    Need::Vsftpd,
+    Need::Proftpd,
     Need::Curl,
 ];
 /// What the fuzz targets need.
@@ -74,7 +80,7 @@ pub(crate) const FUZZ: [Need; 2] = [Need::Openssl, Need::Cpp];
 /// What transfers are compared with. A benchmark goes on without those it cannot get.
 pub(crate) const PEERS: [Need; 3] = [Need::Curl, Need::Rclone, Need::Nginx];
 /// All of it.
-pub(crate) const EVERYTHING: [Need; 18] = [
+pub(crate) const EVERYTHING: [Need; 20] = [
     Need::RustComponents,
     Need::Openssl,
     Need::Postgres,
@@ -92,6 +98,8 @@ pub(crate) const EVERYTHING: [Need; 18] = [
     Need::Apache,
     Need::Minio,
     Need::OpenSsh,
+    Need::Vsftpd,
+    Need::Proftpd,
     Need::Curl,
 ];
 
@@ -139,6 +147,8 @@ impl Need {
             Self::Apache => workspace.has("apache2"),
             Self::Minio => go::has_minio(workspace),
             Self::OpenSsh => peers::has_openssh(workspace),
+            Self::Vsftpd => peers::has_vsftpd(workspace),
+            Self::Proftpd => peers::has_proftpd(workspace),
             Self::Curl => workspace.has("curl"),
         }
     }
@@ -163,6 +173,8 @@ impl Need {
             Self::Apache => tools::apt(workspace, &["apache2-bin"]),
             Self::Minio => go::install_minio(workspace),
             Self::OpenSsh => peers::install_openssh(workspace),
+            Self::Vsftpd => peers::install_vsftpd(workspace),
+            Self::Proftpd => peers::install_proftpd(workspace),
             Self::Curl => tools::apt(workspace, &["curl"]),
         }
     }
@@ -199,6 +211,8 @@ impl Need {
             Self::Apache => "install Apache 2.4 with mod_dav (Debian: apt-get install apache2-bin)",
             Self::Minio => "put minio into PATH (go install github.com/minio/minio@latest)",
             Self::OpenSsh => "install OpenSSH's server and client (Debian: openssh-server, openssh-client)",
+            Self::Vsftpd => "put vsftpd into PATH, 3.0 or later",
+            Self::Proftpd => "put proftpd into PATH, 1.3.8 or later",
             Self::Curl => "install curl",
         }
     }

@@ -1,12 +1,15 @@
 #![doc = include_str!("../README.md")]
 
 mod apache;
+mod certificate;
 mod minio;
 mod missing;
 mod nginx;
 mod openssh;
 mod process;
+mod proftpd;
 mod rclone;
+mod vsftpd;
 
 pub use missing::find;
 pub use openssh::with_subsystem as openssh_with_subsystem;
@@ -18,9 +21,9 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 pub const ACCESS_KEY: &str = "test-access-key";
 /// What S3's servers take as the secret.
 pub const SECRET_KEY: &str = "test-secret-key";
-/// What servers of HTTP take as the user's name.
+/// What servers of HTTP and FTP take as the user's name, but for vsftpd.
 pub const USER: &str = "tester";
-/// What servers of HTTP take as the password; Apache is told its sum.
+/// What servers of HTTP and FTP take as the password; Apache and ProFTPD are told its sum.
 pub const PASSWORD: &str = "a test's password";
 
 /// How one logs in to a server of SFTP.
@@ -51,13 +54,21 @@ pub enum Kind {
     OpenSsh,
     /// `rclone serve sftp`.
     RcloneSftp,
+    /// vsftpd in clear.
+    Vsftpd,
+    /// vsftpd with TLS from the command `AUTH TLS` on.
+    VsftpdExplicit,
+    /// vsftpd with TLS from the first byte on.
+    VsftpdImplicit,
+    /// ProFTPD in clear.
+    Proftpd,
 }
 
-static RUNNING: [Mutex<Weak<Server>>; 7] = [const { Mutex::new(Weak::new()) }; 7];
+static RUNNING: [Mutex<Weak<Server>>; Kind::ALL.len()] = [const { Mutex::new(Weak::new()) }; Kind::ALL.len()];
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 11] = [
         Self::RcloneS3,
         Self::RcloneWebdav,
         Self::ApacheDav,
@@ -65,7 +76,19 @@ impl Kind {
         Self::Minio,
         Self::OpenSsh,
         Self::RcloneSftp,
+        Self::Vsftpd,
+        Self::VsftpdExplicit,
+        Self::VsftpdImplicit,
+        Self::Proftpd,
     ];
+
+    /// What it takes as the user's name.
+    pub fn user(self) -> &'static str {
+        match self {
+            Self::Vsftpd | Self::VsftpdExplicit | Self::VsftpdImplicit => vsftpd::USER,
+            _ => USER,
+        }
+    }
 
     /// One that runs, or `None` where its program is missing.
     ///
@@ -94,6 +117,10 @@ impl Kind {
             Self::Minio => minio::s3(),
             Self::OpenSsh => openssh::sftp(),
             Self::RcloneSftp => rclone::sftp(),
+            Self::Vsftpd => vsftpd::ftp(vsftpd::Security::Plain),
+            Self::VsftpdExplicit => vsftpd::ftp(vsftpd::Security::Explicit),
+            Self::VsftpdImplicit => vsftpd::ftp(vsftpd::Security::Implicit),
+            Self::Proftpd => proftpd::ftp(),
         }
     }
 }

@@ -1,6 +1,6 @@
 //! A server's process.
 
-use crate::{Ssh, minio, openssh};
+use crate::{Ssh, certificate, minio, openssh};
 use rustix::process::{Pid, Signal, kill_process_group};
 use std::{
     fs,
@@ -66,6 +66,11 @@ impl Server {
     /// The directory of a place.
     pub fn directory(&self, place: &str) -> PathBuf {
         self.root().join(place)
+    }
+
+    /// The certificate of who signed its own, if it has one.
+    pub fn authority(&self) -> PathBuf {
+        self.directory.path().join(certificate::AUTHORITY)
     }
 
     fn root(&self) -> PathBuf {

@@ -72,6 +72,52 @@ pub(crate) fn install_openssh(workspace: &Workspace) -> anyhow::Result<()> {
     fs::remove_dir_all(workspace.tools("libwrap0")).context("cannot remove what the package left")
 }
 
+pub(crate) fn has_vsftpd(workspace: &Workspace) -> bool {
+    workspace.has("vsftpd")
+}
+
+/// Installing the package would start a server on port 21.
+pub(crate) fn install_vsftpd(workspace: &Workspace) -> anyhow::Result<()> {
+    install_server(workspace, "vsftpd", "vsftpd")
+}
+
+pub(crate) fn has_proftpd(workspace: &Workspace) -> bool {
+    workspace.has("proftpd") && succeeds(workspace.command("proftpd").arg("--version"))
+}
+
+/// Installing the package would start a server on port 21, and not beside vsftpd.
+pub(crate) fn install_proftpd(workspace: &Workspace) -> anyhow::Result<()> {
+    install_server(workspace, "proftpd-core", "proftpd")
+}
+
+/// Takes a server out of its package, and installs the libraries it needs, which start nothing.
+fn install_server(workspace: &Workspace, package: &str, program: &str) -> anyhow::Result<()> {
+    let unpacked = unpack(workspace, package)?;
+    let files = fs::read_dir(workspace.tools(package))?.flatten().map(|entry| entry.path());
+    for file in files.filter(|path| path.extension().is_some_and(|e| e == "deb")) {
+        let needs = output(workspace.command("dpkg-deb").arg("--field").arg(file).arg("Depends"))?;
+        let missing: Vec<&str> =
+            libraries(&needs).into_iter().filter(|library| !is_installed(workspace, library)).collect();
+        if !missing.is_empty() {
+            super::tools::apt(workspace, &missing)?;
+        }
+    }
+    fs::rename(unpacked.join("usr/sbin").join(program), workspace.tools("bin").join(program))
+        .with_context(|| format!("the package has no {program}"))?;
+    fs::remove_dir_all(workspace.tools(package)).context("cannot remove what the package left")
+}
+
+fn is_installed(workspace: &Workspace, library: &str) -> bool {
+    output(workspace.command("dpkg-query").args(["--show", "--showformat=${Status}", library]))
+        .is_ok_and(|status| status.ends_with(" installed"))
+}
+
+/// `libc6` of "adduser, libc6 (>= 2.34)"; of alternatives the first.
+fn libraries(needs: &str) -> Vec<&str> {
+    let names = needs.split(',').filter_map(|need| need.split_whitespace().next());
+    names.filter(|name| name.starts_with("lib")).collect()
+}
+
 /// Unpacks a Debian package below `target/tools`; answers where.
 fn unpack(workspace: &Workspace, name: &str) -> anyhow::Result<PathBuf> {
     ensure!(workspace.has("apt-get") && workspace.has("dpkg-deb"), "this is no Debian");
@@ -87,4 +133,16 @@ fn unpack(workspace: &Workspace, name: &str) -> anyhow::Result<PathBuf> {
     output(workspace.command("dpkg-deb").arg("--extract").arg(&package).arg(&unpacked))?;
     fs::create_dir_all(workspace.tools("bin")).context("cannot make target/tools/bin")?;
     Ok(unpacked)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::libraries;
+
+    #[test]
+    fn libraries_are_found_among_what_a_package_needs() {
+        let needs =
+            "adduser, debconf (>= 0.5) | debconf-2.0, libc6 (>= 2.34), libpam0g (>= 0.99) | x, libssl3\n";
+        assert_eq!(libraries(needs), ["libc6", "libpam0g", "libssl3"]);
+    }
 }

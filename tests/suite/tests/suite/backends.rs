@@ -138,7 +138,12 @@ pub(crate) async fn backend(operator: &Clients, kind: Kind, address: &str, place
             let login = (kind != Kind::Nginx).then_some(Login::Basic(login));
             (endpoints::http(&format!("http://{address}/{place}")), login)
         }
-        Kind::OpenSsh | Kind::RcloneSftp => panic!("no endpoint is made of {kind:?} here"),
+        Kind::OpenSsh
+        | Kind::RcloneSftp
+        | Kind::Vsftpd
+        | Kind::VsftpdExplicit
+        | Kind::VsftpdImplicit
+        | Kind::Proftpd => panic!("no endpoint is made of {kind:?} here"),
     };
     let endpoint = endpoints::create(operator, server).await.unwrap().id;
     if let Some(login) = login {
@@ -151,7 +156,12 @@ pub(crate) async fn backend(operator: &Clients, kind: Kind, address: &str, place
         Kind::RcloneWebdav | Kind::ApacheDav | Kind::Nginx => {
             Backend::Http(v1::HttpBackend { endpoint_id: endpoint, ..Default::default() })
         }
-        Kind::OpenSsh | Kind::RcloneSftp => panic!("no backend is made of {kind:?} here"),
+        Kind::OpenSsh
+        | Kind::RcloneSftp
+        | Kind::Vsftpd
+        | Kind::VsftpdExplicit
+        | Kind::VsftpdImplicit
+        | Kind::Proftpd => panic!("no backend is made of {kind:?} here"),
     }
 }
 
