@@ -1,6 +1,7 @@
 #![doc = include_str!("../README.md")]
 
 mod error;
+pub mod ftp;
 pub mod http;
 pub mod local;
 mod opener;

@@ -47,6 +47,8 @@ impl Telemetry {
                 *metadata.level() <= LevelFilter::INFO && metadata.target().starts_with("coffer")
             }));
         let log_filter = EnvFilter::builder().parse(&config.log_filter).context("telemetry.log_filter")?;
+        // Asked to trace, the FTP client tells every command, and one of them is the password.
+        let log_filter = log_filter.add_directive("suppaftp=off".parse().expect("it is a directive"));
         let logs = match config.log_format {
             LogFormat::Human => fmt::layer()
                 .with_writer(io::stderr)

@@ -95,6 +95,15 @@ async fn sftp_with(sessions: usize, kind: Kind, prefix: &str, is_wrapped: bool) 
     Some(Backend { driver: servers::wrapped_if(is_wrapped, driver), _place: Box::new(server) })
 }
 
+async fn ftp(kind: Kind, prefix: &str, is_wrapped: bool) -> Opened {
+    ftp_with(Budget::default(), kind, prefix, is_wrapped).await
+}
+
+async fn ftp_with(budget: Budget, kind: Kind, prefix: &str, is_wrapped: bool) -> Opened {
+    let (driver, server) = servers::ftp(kind, prefix, budget).await?;
+    Some(Backend { driver: servers::wrapped_if(is_wrapped, driver), _place: Box::new(server) })
+}
+
 /// No memory but the least that each writer has in any case: parts are made of small pieces.
 fn short() -> Budget {
     Budget::new(0)
@@ -216,6 +225,13 @@ conformance! {
     sftp_openssh_wrapped_with_prefix: sftp(Kind::OpenSsh, "tenant/one/", true);
     sftp_openssh_short_of_sessions: sftp_with(2, Kind::OpenSsh, "", false);
     sftp_rclone: sftp(Kind::RcloneSftp, "", false);
+    ftp_vsftpd: ftp(Kind::Vsftpd, "", false);
+    ftp_vsftpd_wrapped_with_prefix: ftp(Kind::Vsftpd, "tenant/one/", true);
+    ftp_vsftpd_short_of_memory: ftp_with(short(), Kind::Vsftpd, "", false);
+    ftp_vsftpd_explicit_tls: ftp(Kind::VsftpdExplicit, "", false);
+    ftp_vsftpd_implicit_tls: ftp(Kind::VsftpdImplicit, "", false);
+    ftp_proftpd: ftp(Kind::Proftpd, "", false);
+    ftp_proftpd_short_of_memory: ftp_with(short(), Kind::Proftpd, "tenant/", false);
 }
 
 /// What each server lets the driver promise. Printed, so that a new version of a server shows what changed.
@@ -238,6 +254,9 @@ async fn what_each_server_lets_the_driver_promise() {
             "atomic durable create-only resume range list rename",
         ),
         ("rclone serve sftp", sftp(Kind::RcloneSftp, "", false).await, "atomic resume range list rename"),
+        ("vsftpd", ftp(Kind::Vsftpd, "", false).await, "atomic resume range list rename"),
+        ("vsftpd, TLS", ftp(Kind::VsftpdExplicit, "", false).await, "atomic resume range list rename"),
+        ("proftpd", ftp(Kind::Proftpd, "", false).await, "atomic resume range list rename"),
     ];
     for (server, opened, expected) in rows {
         let Some(backend) = opened else { continue };

@@ -3,6 +3,7 @@
 mod copies;
 mod cuts;
 mod floods;
+mod ftp;
 mod hostile;
 mod names;
 mod proxy;
@@ -12,7 +13,7 @@ mod trust;
 
 use crate::{servers, support::kind};
 use coffer_domain::driver::{Driver, Error, ErrorKind};
-use coffer_drivers::{Patience, http, s3, sftp::Sftp};
+use coffer_drivers::{Patience, ftp as ftp_driver, http, s3, sftp::Sftp};
 use proxy::{Fault, Proxy};
 use scripted::Scripted;
 use std::{sync::Arc, time::Duration};
@@ -37,6 +38,10 @@ async fn open_http(config: http::Config) -> Result<Arc<dyn Driver>, Error> {
 
 async fn open_sftp(config: coffer_drivers::sftp::Config) -> Result<Arc<dyn Driver>, Error> {
     Ok(Arc::new(Sftp::open(config).await?))
+}
+
+async fn open_ftp(config: ftp_driver::Config) -> Result<Arc<dyn Driver>, Error> {
+    Ok(Arc::new(ftp_driver::Ftp::open(config).await?))
 }
 
 fn assert_kind<T>(result: Result<T, Error>, expected: ErrorKind, of: &str) {

@@ -3,6 +3,7 @@
 use coffer_domain::{budget::Budget, driver::Driver, egress::Policy, endpoint, secret::Secret};
 use coffer_drivers::{
     WireOptions,
+    ftp::{self, Ftp},
     http::{self, Http},
     s3::{self, S3},
     sftp::{self, Login, Sftp},
@@ -151,6 +152,29 @@ pub(crate) async fn sftp(
     let config = sftp_config(&server, server.address(), &server.place());
     let config = sftp::Config { prefix: prefix.to_owned(), sessions, ..config };
     Some((Arc::new(Sftp::open(config).await.unwrap()), server))
+}
+
+/// A folder of a server of FTP, of which `address` is the way to it.
+pub(crate) fn ftp_config(kind: Kind, server: &Server, address: SocketAddr, place: &str) -> ftp::Config {
+    let (security, certificate_authority) = match kind {
+        Kind::VsftpdExplicit => (ftp::Security::Explicit, Some(server.authority())),
+        Kind::VsftpdImplicit => (ftp::Security::Implicit, Some(server.authority())),
+        _ => (ftp::Security::Plain, None),
+    };
+    let (host, password) = (address.ip().to_string(), Secret::new(PASSWORD));
+    ftp::Config {
+        path: place.to_owned(),
+        wire: WireOptions { certificate_authority, ..loopback() },
+        ..ftp::Config::new(host, address.port(), security, kind.user(), password)
+    }
+}
+
+/// A folder of its own on a server of FTP.
+pub(crate) async fn ftp(kind: Kind, prefix: &str, budget: Budget) -> Option<(Arc<dyn Driver>, Arc<Server>)> {
+    let server = kind.shared()?;
+    let config = ftp_config(kind, &server, server.address(), &server.place());
+    let config = ftp::Config { prefix: prefix.to_owned(), budget, ..config };
+    Some((Arc::new(Ftp::open(config).await.unwrap()), server))
 }
 
 /// The driver, with all wrappers if it is to be so.

@@ -18,12 +18,12 @@ use std::sync::Arc;
 
 const MIB: usize = 1024 * 1024;
 
-fn cuts() -> u64 {
+pub(super) fn cuts() -> u64 {
     std::env::var("COFFER_CUTS").ok().and_then(|cuts| cuts.parse().ok()).unwrap_or(5)
 }
 
 /// A number below `end` that is another each time.
-fn random(end: u64) -> u64 {
+pub(super) fn random(end: u64) -> u64 {
     (uuid::Uuid::new_v4().as_u128() as u64) % end
 }
 
@@ -49,13 +49,16 @@ async fn rig(kind: Kind) -> Option<Rig> {
         Kind::OpenSsh | Kind::RcloneSftp => {
             open_sftp(servers::sftp_config(&server, proxy.address(), &server.place())).await
         }
+        Kind::Vsftpd | Kind::VsftpdExplicit | Kind::VsftpdImplicit | Kind::Proftpd => {
+            panic!("connections of FTP need a proxy that knows of them")
+        }
     };
     Some(Rig { driver: driver.unwrap(), proxy, _server: server })
 }
 
 /// Writes a resumable object as the service does: a checkpoint now and then, and after a failure from the last one on. Answers how often
 /// it had to go on.
-async fn upload(driver: &dyn Driver, content: &Bytes) -> (coffer_domain::path::Key, u64) {
+pub(super) async fn upload(driver: &dyn Driver, content: &Bytes) -> (coffer_domain::path::Key, u64) {
     let (upload, key) = (UploadId::new(), fresh_key());
     let (mut recorded, mut resumed) = (0, 0);
     let mut writer = loop {

@@ -86,7 +86,7 @@ impl Proxy {
 }
 
 /// Passes what is sent until the connection ends or meets its fault.
-async fn connect(client: TcpStream, server: TcpStream, fault: Fault, cuts: &AtomicU64) {
+pub(super) async fn connect(client: TcpStream, server: TcpStream, fault: Fault, cuts: &AtomicU64) {
     let ((mut from_client, mut to_client), (mut from_server, mut to_server)) =
         (client.into_split(), server.into_split());
     let (up, down) = match fault {
