@@ -73,7 +73,7 @@ pub(crate) fn install_openssh(workspace: &Workspace) -> anyhow::Result<()> {
 }
 
 pub(crate) fn has_vsftpd(workspace: &Workspace) -> bool {
-    workspace.has("vsftpd")
+    workspace.has("vsftpd") && succeeds(workspace.command("vsftpd").arg("-v"))
 }
 
 /// Installing the package would start a server on port 21.
