@@ -1,11 +1,12 @@
 //! Opens the driver of a volume, with all wrappers.
 
-use crate::{WireOptions, error::error, http, local, s3, wrap};
+use crate::{WireOptions, ftp, http, local, s3, sftp, wrap};
 use async_trait::async_trait;
 use coffer_domain::{
     budget::Budget,
-    driver::{Driver, ErrorKind, Open, Result},
-    volume::{HttpPlace, OpenBackend, Place, S3Place},
+    driver::{Driver, Open, Result},
+    endpoint::{FtpServer, SftpServer},
+    volume::{FtpPlace, HttpPlace, OpenBackend, Place, S3Place, SftpPlace},
 };
 use std::sync::Arc;
 
@@ -46,6 +47,31 @@ impl Opener {
             ..http::Config::new(url.to_string(), login.clone())
         }
     }
+
+    fn ftp(&self, place: &FtpPlace, prefix: &str) -> ftp::Config {
+        let FtpPlace { server, password } = place;
+        let FtpServer { host, port, security, username, folder } = server;
+        ftp::Config {
+            path: folder.to_string(),
+            prefix: prefix.to_owned(),
+            wire: self.wire.clone(),
+            budget: self.budget.clone(),
+            ..ftp::Config::new(host.as_str(), *port, *security, username, password.clone())
+        }
+    }
+
+    fn sftp(&self, place: &SftpPlace, prefix: &str) -> sftp::Config {
+        let SftpPlace { server, login } = place;
+        let SftpServer { host, port, username, host_key, folder } = server;
+        sftp::Config {
+            port: *port,
+            path: folder.to_string(),
+            prefix: prefix.to_owned(),
+            wire: self.wire.clone(),
+            budget: self.budget.clone(),
+            ..sftp::Config::new(host.as_str(), username, login.clone(), host_key.clone())
+        }
+    }
 }
 
 #[async_trait]
@@ -60,14 +86,8 @@ impl Open for Opener {
             }
             Place::S3(place) => Arc::new(s3::S3::open(self.s3(place, prefix)).await?),
             Place::Http(place) => Arc::new(http::Http::open(self.http(place, prefix)).await?),
-            Place::Ftp(_) | Place::Sftp(_) => {
-                return Err(error(
-                    ErrorKind::Unsupported,
-                    "open",
-                    None,
-                    "there is no driver for such servers",
-                ));
-            }
+            Place::Ftp(place) => Arc::new(ftp::Ftp::open(self.ftp(place, prefix)).await?),
+            Place::Sftp(place) => Arc::new(sftp::Sftp::open(self.sftp(place, prefix)).await?),
         };
         Ok(wrap::all(driver, &self.options))
     }
