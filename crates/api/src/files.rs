@@ -52,8 +52,9 @@ impl FileService for Files {
         let (update, request) =
             self.0.checked(&caller, OperationKind::UpdateMetadata, fields, update.zip(request)).await?;
         let convert::Update { file, changes, if_etag } = update;
-        let file =
-            self.0.coffer.update_file(&caller, &file, changes, if_etag, request).await.map_err(refuse)?;
+        let file = Box::pin(self.0.coffer.update_file(&caller, &file, changes, if_etag, request))
+            .await
+            .map_err(refuse)?;
         Ok(Response::new(UpdateFileResponse { file: Some(to_file(file, FileAccess::Own)) }))
     }
 

@@ -74,7 +74,7 @@ mod tests {
 
     #[test]
     fn a_server_is_shown_without_its_secret() {
-        let host_key: HostKey = format!("SHA256:{}", "a".repeat(43)).parse().unwrap();
+        let host_key: HostKey = format!("SHA256:{}", "A".repeat(43)).parse().unwrap();
         for login in [SshLogin::Password(Secret::new("swordfish")), SshLogin::Key(Secret::new("swordfish"))] {
             let config = Config::new("host", "ann", login, host_key.clone());
             assert!(!format!("{config:?} {config:#?}").contains("swordfish"));

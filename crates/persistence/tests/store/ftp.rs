@@ -152,7 +152,7 @@ async fn a_server_has_one_credential_of_a_kind_that_it_knows() {
     let made = keyed.credential(plain, &password("sword\"fish ü")).await;
     assert_eq!((&made.kind, made.endpoint), (&CredentialKind::Password, plain));
     assert_eq!(keyed.store.credential(made.id).await.unwrap().as_ref(), Some(&made));
-    assert_eq!(credentials(&keyed, plain, 0).await, [made.clone()]);
+    assert_eq!(credentials(&keyed, plain, 0).await, std::slice::from_ref(&made));
     assert_eq!(credentials(&keyed, plain, 1).await, []);
     assert_eq!(keyed.store.login(plain, None).await.unwrap(), Some(password("sword\"fish ü")));
     let second = store_login(&keyed.store, plain, &password("other")).await;
