@@ -36,7 +36,7 @@ use super::{
     volumes::create,
 };
 use coffer_proto::v1::{self, login::Kind as Login, volume::Backend};
-use coffer_test_servers::{ACCESS_KEY, Kind, PASSWORD, SECRET_KEY, Server, USER};
+use coffer_test_servers::{ACCESS_KEY, Kind, PASSWORD, SECRET_KEY, Server, Ssh, USER};
 use coffer_tests::{
     Cofferd, Token,
     grpc::{Clients, at, by_id, finish, noise, of_upload, pieces, refusal},
@@ -87,7 +87,7 @@ impl Remote {
         let token = cofferd.token(&Token::user("ann", "clinic").ttl("1h"));
         let ann = cofferd.clients_with(Some(&token)).await;
         let name = server.place();
-        let backend = backend(&operator, kind, address, &name).await;
+        let backend = backend(&operator, &server, kind, address, &name).await;
         create(&operator, far(backend.clone())).await.unwrap();
         let place = server.directory(&name);
         Self { cofferd, ann, token, operator, proxy, backend, name, place, server }
@@ -122,8 +122,14 @@ fn far(backend: Backend) -> v1::Volume {
 }
 
 /// A place of a server that is at `address`, as the service is told of it.
-pub(crate) async fn backend(operator: &Clients, kind: Kind, address: &str, place: &str) -> Backend {
-    let (server, login) = match kind {
+pub(crate) async fn backend(
+    operator: &Clients,
+    server: &Server,
+    kind: Kind,
+    address: &str,
+    place: &str,
+) -> Backend {
+    let (of_kind, login) = match kind {
         Kind::RcloneS3 | Kind::Minio => {
             let bucket = v1::S3Bucket {
                 endpoint_url: format!("http://{address}"),
@@ -138,14 +144,36 @@ pub(crate) async fn backend(operator: &Clients, kind: Kind, address: &str, place
             let login = (kind != Kind::Nginx).then_some(Login::Basic(login));
             (endpoints::http(&format!("http://{address}/{place}")), login)
         }
-        Kind::OpenSsh
-        | Kind::RcloneSftp
-        | Kind::Vsftpd
-        | Kind::VsftpdExplicit
-        | Kind::VsftpdImplicit
-        | Kind::Proftpd => panic!("no endpoint is made of {kind:?} here"),
+        Kind::Vsftpd | Kind::VsftpdExplicit | Kind::VsftpdImplicit | Kind::Proftpd => {
+            let (host, port) = host_and_port(address);
+            let security = match kind {
+                Kind::VsftpdExplicit => v1::FtpSecurity::Explicit,
+                Kind::VsftpdImplicit => v1::FtpSecurity::Implicit,
+                _ => v1::FtpSecurity::Plain,
+            };
+            let ftp = v1::FtpServer {
+                host,
+                port: Some(port),
+                security: security.into(),
+                username: kind.user().into(),
+                path: place.into(),
+            };
+            let login = v1::PasswordLogin { password: PASSWORD.into() };
+            (v1::endpoint::Server::Ftp(ftp), Some(Login::Password(login)))
+        }
+        Kind::OpenSsh | Kind::RcloneSftp => {
+            let (host, port) = host_and_port(address);
+            let Ssh { username, key, host_keys } = server.ssh();
+            let host_key = host_keys[0].clone();
+            let sftp = v1::SftpServer { host, port: Some(port), username, host_key, path: place.into() };
+            let login = match key {
+                Some(private_key) => Login::PrivateKey(v1::PrivateKeyLogin { private_key }),
+                None => Login::Password(v1::PasswordLogin { password: PASSWORD.into() }),
+            };
+            (v1::endpoint::Server::Sftp(sftp), Some(login))
+        }
     };
-    let endpoint = endpoints::create(operator, server).await.unwrap().id;
+    let endpoint = endpoints::create(operator, of_kind).await.unwrap().id;
     if let Some(login) = login {
         endpoints::store(operator, &endpoint, login).await.unwrap();
     }
@@ -156,13 +184,13 @@ pub(crate) async fn backend(operator: &Clients, kind: Kind, address: &str, place
         Kind::RcloneWebdav | Kind::ApacheDav | Kind::Nginx => {
             Backend::Http(v1::HttpBackend { endpoint_id: endpoint, ..Default::default() })
         }
-        Kind::OpenSsh
-        | Kind::RcloneSftp
-        | Kind::Vsftpd
-        | Kind::VsftpdExplicit
-        | Kind::VsftpdImplicit
-        | Kind::Proftpd => panic!("no backend is made of {kind:?} here"),
+        _ => Backend::Ftp(v1::FtpBackend { ftp_id: endpoint }),
     }
+}
+
+fn host_and_port(address: &str) -> (String, i32) {
+    let (host, port) = address.rsplit_once(':').unwrap();
+    (host.to_owned(), port.parse().unwrap())
 }
 
 fn on_far(path: &str) -> v1::UploadSpec {
@@ -277,4 +305,10 @@ on_servers! {
     webdav_of_apache: Kind::ApacheDav =>
         files_live, an_upload_survives_the_service, a_sick_server_hurts_its_volume;
     http_of_nginx: Kind::Nginx => files_live, nothing_can_be_gone_on_with, a_sick_server_hurts_its_volume;
+    ftp_of_vsftpd: Kind::Vsftpd =>
+        files_live, an_upload_survives_the_service, a_sick_server_hurts_its_volume;
+    ftp_of_proftpd: Kind::Proftpd => files_live, an_upload_survives_the_service;
+    sftp_of_openssh: Kind::OpenSsh =>
+        files_live, an_upload_survives_the_service, a_sick_server_hurts_its_volume;
+    sftp_of_rclone: Kind::RcloneSftp => files_live, an_upload_survives_the_service;
 }

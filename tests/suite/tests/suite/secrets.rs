@@ -133,7 +133,7 @@ async fn a_damaged_secret_hurts_its_volume_alone() {
     let clients = operator(&cofferd).await;
     for name in ["one", "two"] {
         let address = server.address().to_string();
-        let backend = backend(&clients, Kind::RcloneS3, &address, &server.place()).await;
+        let backend = backend(&clients, &server, Kind::RcloneS3, &address, &server.place()).await;
         let volume = v1::Volume { name: name.into(), backend: Some(backend), ..Default::default() };
         volumes::create(&clients, volume).await.unwrap();
     }
